@@ -1,0 +1,84 @@
+"""The texts that BLIP3-U is spoken to in: turns, requests and the marks of pictures.
+
+A text names each picture it shows with `PICTURE`, in order; its one `<|image_pad|>` grows to as
+many tokens as the picture has. The same constants teach blip3u-tiny (`training/`), so that it
+hears what the nodes send.
+"""
+
+from __future__ import annotations
+
+SYSTEM_PROMPT = "You are a helpful assistant."
+ROLES = ("system", "user", "assistant")
+
+IMG = "[IMG]"  # the LLM's wish to draw; the latent queries follow it
+IMAGE_PAD = "<|image_pad|>"
+PICTURE = f"<|vision_start|>{IMAGE_PAD}<|vision_end|>"  # one picture that the LLM looks at
+DRAWN_PICTURE = IMG + PICTURE  # inside an interleaved answer: asked for, drawn, shown
+TURN_START = "<|im_start|>"
+TURN_END = "<|im_end|>"
+
+CAPTION_REQUEST = "Please generate image based on the following caption: {prompt}"
+INSTRUCTION_REQUEST = "{pictures}\n{prompt}"
+QUESTION_REQUEST = "{pictures}{prompt}"
+REASON_REQUEST = (
+    "{pictures}{prompt}\n"
+    "Think step by step about what the picture should show, then write the final line: "
+    '"Caption: " and a complete description of the picture.'
+)
+DESCRIBE_REQUEST = "{pictures}Describe this picture completely."
+REWRITE_REQUEST = (
+    "Rewrite the description after this edit, keeping all that the edit does not mention: {prompt}"
+)
+INTERLEAVE_REQUEST = (
+    "{pictures}{prompt}\nTell it in text and pictures. Write [IMG] where a picture belongs."
+)
+
+CAPTION_MARK = "Caption: "  # begins the last line of a reasoning
+MARKED_CAPTION_START = "<picture>"  # for LLMs that never learnt to write `IMG`
+MARKED_CAPTION_END = "</picture>"
+
+
+def fill_request(request: str, prompt: str = "", num_pictures: int = 0) -> str:
+    """One of the `..._REQUEST` texts, with the user's words and the marks of the pictures."""
+    return request.format(prompt=prompt, pictures=PICTURE * num_pictures)
+
+
+def open_turn_text(role: str, text: str = "") -> str:
+    """A turn that the LLM goes on writing: no end mark."""
+    return f"{TURN_START}{role}\n{text}"
+
+
+def turn_text(role: str, text: str) -> str:
+    """A whole turn, as the chat template writes it."""
+    return f"{open_turn_text(role, text)}{TURN_END}\n"
+
+
+def dialogue_text(turns: list[tuple[str, str]], answer_start: str | None = "") -> str:
+    """The text of a dialogue up to where the LLM goes on.
+
+    Args:
+        turns: (role, text) in order; the usual system turn comes first unless they bring their own.
+        answer_start: the first words of the assistant's new turn; None opens no turn.
+    """
+    if not turns or turns[0][0] != "system":
+        turns = [("system", SYSTEM_PROMPT), *turns]
+    opened = "" if answer_start is None else open_turn_text("assistant", answer_start)
+    return "".join(turn_text(role, text) for role, text in turns) + opened
+
+
+def caption_text(prompt: str) -> str:
+    """The text before `IMG` for a caption.
+
+    Source: inference.py of the reference at 4689ec38 (the prompt it wraps each caption in).
+    """
+    return dialogue_text([("user", fill_request(CAPTION_REQUEST, prompt))])
+
+
+def instruction_text(instruction: str, num_pictures: int) -> str:
+    """The text before `IMG` for an instruction about pictures (the reference's Mode C)."""
+    return dialogue_text([("user", fill_request(INSTRUCTION_REQUEST, instruction, num_pictures))])
+
+
+def question_text(question: str, num_pictures: int) -> str:
+    """The text before the answer to a question about pictures."""
+    return dialogue_text([("user", fill_request(QUESTION_REQUEST, question, num_pictures))])
