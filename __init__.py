@@ -4,7 +4,7 @@ WEB_DIRECTORY = "./web"
 
 
 async def comfy_entrypoint():
-    """Called once by ComfyUI; everything is imported here, so that tests and scripts need no host."""
+    """Called once by ComfyUI. All imports wait for it: tests and scripts have no host."""
     from .nodes import Blip3uExtension
 
     return Blip3uExtension()

@@ -1,0 +1,228 @@
+"""Test-only nodes: golden tensors in and out of graphs, and a look into the host's memory.
+
+They are linked into the test host's custom_nodes and never shipped.
+"""
+
+import time
+from pathlib import Path
+
+import comfy.model_management
+import folder_paths
+import torch
+from aiohttp import web
+from comfy_api.v0_0_2 import ComfyExtension, io
+from safetensors.torch import load_file, save_file
+from server import PromptServer
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+FILE = [io.String.Input("file"), io.String.Input("key")]
+
+
+def read(file: str, key: str) -> torch.Tensor:
+    return load_file(file)[key]
+
+
+class FixedNoise:
+    """A NOISE that is always the same tensor."""
+
+    seed = 0
+
+    def __init__(self, noise: torch.Tensor):
+        self.noise = noise
+
+    def generate_noise(self, latent: dict) -> torch.Tensor:
+        return self.noise
+
+
+class TestNoise(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TestNoise", category="test", inputs=FILE, outputs=[io.Noise.Output()]
+        )
+
+    @classmethod
+    def execute(cls, file: str, key: str) -> io.NodeOutput:
+        return io.NodeOutput(FixedNoise(read(file, key)))
+
+
+class TestLatent(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TestLatent", category="test", inputs=FILE, outputs=[io.Latent.Output()]
+        )
+
+    @classmethod
+    def execute(cls, file: str, key: str) -> io.NodeOutput:
+        return io.NodeOutput({"samples": read(file, key).float()})
+
+
+class TestSigmas(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TestSigmas", category="test", inputs=FILE, outputs=[io.Sigmas.Output()]
+        )
+
+    @classmethod
+    def execute(cls, file: str, key: str) -> io.NodeOutput:
+        return io.NodeOutput(read(file, key).float())
+
+
+class TestConditioning(io.ComfyNode):
+    """(B, L, D) tokens; `pooled_key` may name a (B, D) tensor of the same file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TestConditioning",
+            category="test",
+            inputs=[*FILE, io.String.Input("pooled_key", default="")],
+            outputs=[io.Conditioning.Output()],
+        )
+
+    @classmethod
+    def execute(cls, file: str, key: str, pooled_key: str) -> io.NodeOutput:
+        extra = {"pooled_output": read(file, pooled_key).float()} if pooled_key else {}
+        return io.NodeOutput([[read(file, key).float(), extra]])
+
+
+class TestImage(io.ComfyNode):
+    """(H, W, C) or (B, H, W, C); uint8 is divided by 255, floats are taken as they are."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TestImage", category="test", inputs=FILE, outputs=[io.Image.Output()]
+        )
+
+    @classmethod
+    def execute(cls, file: str, key: str) -> io.NodeOutput:
+        image = read(file, key)
+        if image.dtype == torch.uint8:
+            image = image.float() / 255
+        return io.NodeOutput(image if image.ndim == 4 else image[None])
+
+
+class TestMask(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TestMask", category="test", inputs=FILE, outputs=[io.Mask.Output()]
+        )
+
+    @classmethod
+    def execute(cls, file: str, key: str) -> io.NodeOutput:
+        return io.NodeOutput(read(file, key).float())
+
+
+class TestSave(io.ComfyNode):
+    """Write any tensor-like value to output/<name>.safetensors.
+
+    LATENT gives `samples` (and `noise_mask`), CONDITIONING gives `tokens.<i>` and its tensors as
+    `<key>.<i>`, everything else that is a tensor gives `value`; a STRING is written as <name>.txt.
+    """
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TestSave",
+            category="test",
+            inputs=[io.AnyType.Input("value"), io.String.Input("name")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, value: object, name: str) -> io.NodeOutput:
+        folder = Path(folder_paths.get_output_directory())
+        if isinstance(value, str):
+            (folder / f"{name}.txt").write_text(value, "utf-8")
+            return io.NodeOutput(ui={"text": [value], "files": [{"filename": f"{name}.txt"}]})
+        named = {key: tensor.contiguous().cpu() for key, tensor in tensors_of(value).items()}
+        save_file(named, folder / f"{name}.safetensors")
+        return io.NodeOutput(ui={"files": [{"filename": f"{name}.safetensors"}]})
+
+
+def tensors_of(value: object) -> dict[str, torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return {"value": value}
+    if isinstance(value, dict):
+        return {key: part for key, part in value.items() if isinstance(part, torch.Tensor)}
+    if isinstance(value, list):
+        named = {}
+        for index, (tokens, extra) in enumerate(value):
+            named[f"tokens.{index}"] = tokens
+            parts = {f"{k}.{index}": v for k, v in extra.items() if isinstance(v, torch.Tensor)}
+            named.update({key: part.clone() for key, part in parts.items()})
+        return named
+    raise TypeError(f"TestSave cannot write a {type(value).__name__}")
+
+
+hooks: list = []
+
+
+def fail_once(class_name: str) -> None:
+    """The next forward of a module of this class ends as an allocation that did not fit."""
+
+    def hook(module: torch.nn.Module, _args: tuple) -> None:
+        if type(module).__name__ == class_name and hooks:
+            hooks.pop().remove()
+            raise comfy.model_management.OOM_EXCEPTION("out of memory, simulated by a test")
+
+    hooks.append(register_module_forward_pre_hook(hook))
+
+
+def dawdle(class_name: str, seconds: float) -> None:
+    def hook(module: torch.nn.Module, _args: tuple) -> None:
+        if type(module).__name__ == class_name:
+            time.sleep(seconds)
+
+    hooks.append(register_module_forward_pre_hook(hook))
+
+
+def add_routes() -> None:
+    routes = PromptServer.instance.routes
+
+    @routes.get("/blip3u_test/models")
+    async def models(_request: web.Request) -> web.Response:
+        loaded = [entry for entry in comfy.model_management.current_loaded_models if entry.model]
+        return web.json_response(
+            [
+                {
+                    "class": type(entry.model.model).__name__,
+                    "loaded_bytes": entry.model.loaded_size(),
+                    "total_bytes": entry.model.model_size(),
+                }
+                for entry in loaded
+            ]
+        )
+
+    @routes.post("/blip3u_test/hook")
+    async def hook(request: web.Request) -> web.Response:
+        what = await request.json()
+        while hooks:
+            hooks.pop().remove()
+        if "out_of_memory" in what:
+            fail_once(what["out_of_memory"])
+        if "slow" in what:
+            dawdle(what["slow"], what.get("seconds", 0.2))
+        return web.json_response({})
+
+
+class TestExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        add_routes()
+        return [
+            TestNoise,
+            TestLatent,
+            TestSigmas,
+            TestConditioning,
+            TestImage,
+            TestMask,
+            TestSave,
+        ]
+
+
+async def comfy_entrypoint() -> TestExtension:
+    return TestExtension()
