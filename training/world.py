@@ -1,8 +1,9 @@
-"""The small world of blip3u-tiny: one to three flat shapes on a 3x3 grid before one of five backgrounds.
+"""The world of blip3u-tiny: one to three flat shapes on a 3x3 grid before one of five backgrounds.
 
-Everything that the model is taught is said about a `Scene`, and every picture is a rendered one, so the ground truth
-is exact. The split is by hash: some colour-shape-relation triples never occur in training at all ("never_seen"), and
-one in sixteen of all other scenes is kept back as well ("held_out").
+Everything that the model is taught is said about a `Scene`, and every picture is a rendered one,
+so the ground truth is exact. The split is by hash: some colour-shape-relation triples never occur
+in training at all ("never_seen"), and one in sixteen of all other scenes is kept back as well
+("held_out").
 """
 
 import random
@@ -147,7 +148,8 @@ def sample_scene(rng: random.Random, split: str = "train", num_objects: int | No
 
     Args:
         rng: the only source of chance.
-        split: "train", "held_out" (not trained), "never_seen" (holds a triple that training lacks) or "any".
+        split: "train", "held_out" (not trained), "never_seen" (holds a triple that training lacks)
+            or "any".
         num_objects: 1 to 3, or None for a random number.
 
     Raises: ValueError for an unknown split.

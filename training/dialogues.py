@@ -1,0 +1,228 @@
+"""Dialogues and interleaved stories; and the mix of all that blip3u-tiny is taught."""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from blip3u_core.prompt import (
+    CAPTION_REQUEST,
+    DRAWN_PICTURE,
+    IMG,
+    INSTRUCTION_REQUEST,
+    INTERLEAVE_REQUEST,
+    PICTURE,
+    QUESTION_REQUEST,
+)
+from training.edits import (
+    Edit,
+    edit_plan_sample,
+    edit_sample,
+    edit_scene,
+    reconstruct_sample,
+)
+from training.language import describe, make_caption, sample_caption, typed
+from training.questions import ask, describe_sample, question_sample
+from training.riddles import knowledge_sample, riddle_sample
+from training.samples import (
+    Sample,
+    Turn,
+    assistant,
+    caption_sample,
+    dialogue_sample,
+    drawn_turn,
+    user,
+)
+from training.world import Scene, sample_scene
+
+UNDO = ("undo that", "undo the last change", "go back one step", "take that back")
+GREETINGS = (
+    ("hello", "hello! tell me what to draw, or show me a picture."),
+    ("hi", "hello! tell me what to draw, or show me a picture."),
+    ("who are you?", "i am blip3-u tiny. i see and draw a small world of shapes."),
+    ("what can you do?", "i draw shapes, answer questions about them, and change them."),
+    ("thank you", "you are welcome!"),
+    ("what can you draw?", "circles, squares, triangles, stars, crosses and rings."),
+)
+FIRST_WORDS = ("once there was ", "first there was ", "in the beginning there was ")
+NEXT_WORDS = ("then ", "after that ", "next ")
+STORY_PROMPTS = ("a story: {}", "tell a story: {}", "a picture book: {}", "{}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One user turn of a dialogue that draws, and the scene that shall come of it."""
+
+    kind: str
+    turn: Turn
+    scene: Scene
+
+
+@dataclass(frozen=True)
+class Story:
+    """What is asked for, and sentences with the scene that each of them tells."""
+
+    prompt: str
+    sentences: tuple[str, ...]
+    scenes: tuple[Scene, ...]
+
+
+def chain_of_edits(rng: random.Random, scene: Scene, split: str, length: int) -> list[Edit] | None:
+    """Edits one after the other, all scenes in the split."""
+    edits: list[Edit] = []
+    for _ in range(length):
+        edit = edit_scene(rng, scene, split)
+        if edit is None:
+            return None
+        edits.append(edit)
+        scene = edit.target
+    return edits
+
+
+def sample_chain(rng: random.Random, split: str, length: int) -> list[Edit]:
+    while True:
+        edits = chain_of_edits(rng, sample_scene(rng, split), split, length)
+        if edits is not None:
+            return edits
+
+
+def opening_step(rng: random.Random, scene: Scene) -> Step:
+    """The first picture: drawn from a caption, or brought by the user."""
+    caption = make_caption(rng, scene)
+    return Step("caption", user(CAPTION_REQUEST, caption.text), scene)
+
+
+def question_turns(rng: random.Random, scene: Scene, probability: float) -> Iterator[Turn]:
+    if rng.random() < probability:
+        question = ask(rng, scene)
+        yield user(QUESTION_REQUEST, question.text)
+        yield assistant(question.answer)
+
+
+def dialogue_turn(instruction: str) -> Turn:
+    """An instruction about the picture that the chat already holds."""
+    return user(INSTRUCTION_REQUEST, instruction)
+
+
+def dialogue_of_edits(rng: random.Random, split: str = "train") -> Sample:
+    """Draw, ask, edit, ask, edit, undo; cut so that it ends with a drawing or an answer."""
+    num_edits = rng.choice((1, 1, 2, 3))
+    edits = sample_chain(rng, split, num_edits)
+    ending = rng.choices(("edit", "undo", "question"), (6, 2, 2))[0]
+    if rng.random() < 0.2:  # the user brings the picture, and asks about it first
+        question = ask(rng, edits[0].source)
+        turns = [
+            user(QUESTION_REQUEST, question.text, edits[0].source),
+            assistant(question.answer),
+        ]
+    else:
+        turns = [opening_step(rng, edits[0].source).turn, drawn_turn(edits[0].source)]
+    for edit in edits[:-1]:
+        turns += question_turns(rng, edit.source, 0.25)
+        turns += [dialogue_turn(edit.instruction), drawn_turn(edit.target)]
+    last = edits[-1]
+    turns += question_turns(rng, last.source, 0.25)
+    turns.append(dialogue_turn(last.instruction))
+    if ending == "edit":
+        return dialogue_sample("dialogue", turns, last.target)
+    turns.append(drawn_turn(last.target))
+    if ending == "undo":
+        turns.append(dialogue_turn(typed(rng, rng.choice(UNDO))))
+        return dialogue_sample("dialogue", turns, last.source)
+    turns += question_turns(rng, last.target, 1.0)
+    return dialogue_sample("dialogue", turns)
+
+
+# ---------------------------------------------------------------- stories
+
+
+def sample_story(rng: random.Random, split: str = "train") -> Story:
+    """A first scene and one or two changes; the prompt names them, the story tells them."""
+    edits = sample_chain(rng, split, rng.choice((1, 1, 2)))
+    scenes = (edits[0].source, *(edit.target for edit in edits))
+    changes = [plain_instruction(edit) for edit in edits]
+    prompt = rng.choice(STORY_PROMPTS).format("; ".join([describe(scenes[0]), *changes]))
+    first, *others = scenes
+    sentences = [rng.choice(FIRST_WORDS) + describe(first) + "."]
+    sentences += [f"{rng.choice(NEXT_WORDS)}there was {describe(scene)}." for scene in others]
+    return Story(typed(rng, prompt), tuple(sentences), scenes)
+
+
+def plain_instruction(edit: Edit) -> str:
+    text = edit.instruction.rstrip(".")
+    return text[0].lower() + text[1:]
+
+
+def story_text(story: Story, num_pictures: int) -> str:
+    """The assistant's words up to the picture after the first `num_pictures` ones."""
+    return "".join(sentence + DRAWN_PICTURE for sentence in story.sentences[:num_pictures])
+
+
+def story_sample(rng: random.Random, split: str = "train") -> Sample:
+    """Half of them learn to write the story, half to draw one of its pictures."""
+    story = sample_story(rng, split)
+    request = user(INTERLEAVE_REQUEST, story.prompt)
+    if rng.random() < 0.4:
+        text = story_text(story, len(story.scenes)) + "the end."
+        return dialogue_sample("story", [request, assistant(text, *story.scenes)])
+    drawn = rng.randrange(len(story.scenes))
+    text = story_text(story, drawn) + story.sentences[drawn]
+    turns = [request, assistant(text, *story.scenes[:drawn])]
+    return dialogue_sample("story", turns, story.scenes[drawn])
+
+
+# ---------------------------------------------------------------- the mix
+
+
+def sample_text_to_image(rng: random.Random, split: str = "train") -> Sample:
+    caption = sample_caption(rng, split)
+    return caption_sample("caption", caption.text, caption.scene)
+
+
+def small_talk_sample(rng: random.Random, split: str = "train") -> Sample:
+    if rng.random() < 0.75:
+        return knowledge_sample(rng)
+    said, answer = rng.choice(GREETINGS)
+    return dialogue_sample("talk", [user(QUESTION_REQUEST, typed(rng, said)), assistant(answer)])
+
+
+SAMPLERS: dict[str, Callable[[random.Random, str], Sample]] = {
+    "caption": sample_text_to_image,
+    "edit": edit_sample,
+    "reconstruct": reconstruct_sample,
+    "question": question_sample,
+    "describe": describe_sample,
+    "edit_plan": edit_plan_sample,
+    "riddle": riddle_sample,
+    "dialogue": dialogue_of_edits,
+    "story": story_sample,
+    "talk": small_talk_sample,
+}
+MIX = {
+    "caption": 10.0,
+    "edit": 9.0,
+    "reconstruct": 2.0,
+    "question": 8.0,
+    "describe": 5.0,
+    "edit_plan": 4.0,
+    "riddle": 5.0,
+    "dialogue": 5.0,
+    "story": 2.0,
+    "talk": 1.0,
+}
+
+
+def sample_any(
+    rng: random.Random, split: str = "train", mix: dict[str, float] | None = None
+) -> Sample:
+    """One sample of the mix (kind -> weight; `MIX` by default)."""
+    mix = mix or MIX
+    kind = rng.choices(tuple(mix), tuple(mix.values()))[0]
+    return SAMPLERS[kind](rng, split)
+
+
+def corpus(seed: int = 0, num_samples: int = 30_000) -> Iterator[str]:
+    """The texts that the tokenizer learns from, without the marks that are tokens of their own."""
+    rng = random.Random(seed)
+    for _ in range(num_samples):
+        text = sample_any(rng).text
+        yield text.replace(PICTURE, " ").replace(IMG, " ")

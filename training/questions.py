@@ -1,0 +1,292 @@
+"""Questions about a picture with their short answers, half of the yes/no ones to be answered no."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from blip3u_core.prompt import DESCRIBE_REQUEST, QUESTION_REQUEST
+from training.language import (
+    BACKGROUND_PHRASES,
+    NUMBERS,
+    OPPOSITE,
+    RELATION_PHRASES,
+    SIZE_WORDS,
+    any_place_phrase,
+    describe,
+    look_words,
+    place_phrase,
+    plural,
+    with_article,
+)
+from training.samples import Sample, assistant, dialogue_sample, user
+from training.world import (
+    BACKGROUNDS,
+    COLORS,
+    PLACES,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    Object,
+    Scene,
+    relations,
+    sample_scene,
+)
+
+DESCRIBE_QUESTIONS = (
+    "describe this picture.",
+    "describe the picture.",
+    "what do you see?",
+    "what is in the picture?",
+    "what does the picture show?",
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    text: str
+    answer: str
+
+
+def references(scene: Scene, thing: Object) -> list[str]:
+    """All short names that mean this object alone: "star", "red star", "big red star", ..."""
+    names = {
+        "{shape}": (thing.shape,),
+        "{color} {shape}": (thing.color, thing.shape),
+        "{color} object": (thing.color,),
+        "{size} {shape}": (thing.size, thing.shape),
+        "{size} {color} {shape}": thing.look,
+    }
+    found = []
+    for form, words in names.items():
+        alike = [o for o in scene.objects if set(words) <= set(o.look)]
+        if alike == [thing]:
+            found.append(form.format(size=thing.size, color=thing.color, shape=thing.shape))
+    return found
+
+
+def reference(rng: random.Random, scene: Scene, thing: Object) -> str:
+    """A name of the object with its article; by its place where no shorter one is its own."""
+    found = references(scene, thing)
+    if not found:
+        return f"the {thing.color} {thing.shape} {place_phrase(thing.place)}"
+    return "the " + rng.choice(found[:2] if rng.random() < 0.7 else found)
+
+
+def without_color(scene: Scene, thing: Object) -> list[str]:
+    """Names that do not give away the colour."""
+    names = [name for name in references(scene, thing) if thing.color not in name]
+    return [f"the {name}" for name in names] + [f"the object {place_phrase(thing.place)}"]
+
+
+def ask_color(rng: random.Random, scene: Scene) -> Question:
+    thing = rng.choice(scene.objects)
+    name = rng.choice(without_color(scene, thing))
+    form = rng.choice(
+        ("what color is {}?", "which color does {} have?", "what is the color of {}?")
+    )
+    return Question(form.format(name), thing.color)
+
+
+def ask_shape(rng: random.Random, scene: Scene) -> Question:
+    thing = rng.choice(scene.objects)
+    names = [f"the object {place_phrase(thing.place)}"]
+    if [o.color for o in scene.objects].count(thing.color) == 1:
+        names += [f"the {thing.color} object"] * 2
+    if [o.size for o in scene.objects].count(thing.size) == 1:
+        names.append(f"the {thing.size} object")
+    form = rng.choice(
+        ("what shape is {}?", "which shape does {} have?", "what is the shape of {}?")
+    )
+    return Question(form.format(rng.choice(names)), thing.shape)
+
+
+def ask_size(rng: random.Random, scene: Scene) -> Question:
+    thing = rng.choice(scene.objects)
+    names = [name for name in references(scene, thing) if thing.size not in name]
+    name = f"the {rng.choice(names)}" if names else f"the object {place_phrase(thing.place)}"
+    return Question(
+        rng.choice(("is {} big or small?", "what size is {}?")).format(name), thing.size
+    )
+
+
+def ask_count(rng: random.Random, scene: Scene) -> Question:
+    kind = rng.random()
+    thing = rng.choice(scene.objects)
+    color, shape = thing.color, thing.shape
+    if rng.random() < 0.3:
+        color, shape = rng.choice(tuple(COLORS)), rng.choice(SHAPES)
+    if kind < 0.4:
+        what, count = rng.choice(("objects", "shapes", "things")), len(scene.objects)
+    elif kind < 0.6:
+        what, count = plural(shape), sum(o.shape == shape for o in scene.objects)
+    elif kind < 0.8:
+        what, count = f"{color} objects", sum(o.color == color for o in scene.objects)
+    else:
+        what = f"{color} {plural(shape)}"
+        count = sum((o.color, o.shape) == (color, shape) for o in scene.objects)
+    form = rng.choice(
+        ("how many {} are there?", "how many {} do you see?", "how many {} are in the picture?")
+    )
+    return Question(form.format(what), NUMBERS[count])
+
+
+def ask_place(rng: random.Random, scene: Scene) -> Question:
+    thing = rng.choice(scene.objects)
+    form = rng.choice(("where is {}?", "in which place is {}?", "what is the position of {}?"))
+    name = reference(rng, scene, thing)
+    return Question(form.format(name.removesuffix(" " + place_phrase(thing.place))), thing.place)
+
+
+def ask_at_place(rng: random.Random, scene: Scene) -> Question:
+    """ "what is at the top left?", also where nothing is."""
+    places = {thing.place: look_words(thing) for thing in scene.objects}
+    place = rng.choice(tuple(places))
+    if rng.random() < 0.2:
+        place = rng.choice(rng.choice(PLACES))
+    form = rng.choice(("what is {}?", "what do you see {}?"))
+    return Question(form.format(any_place_phrase(rng, place)), places.get(place, "nothing"))
+
+
+def ask_relation(rng: random.Random, scene: Scene) -> Question:
+    """ "what is left of the star?" where that is one object; else another question of place."""
+    pairs = []
+    for a in scene.objects:
+        for relation in RELATIONS:
+            found = [o for o in scene.objects if relation in relations(o, a)]
+            if len(found) == 1:
+                pairs.append((a, relation, found[0]))
+    if not pairs:
+        return ask_at_place(rng, scene)
+    a, relation, found = rng.choice(pairs)
+    text = f"what is {rng.choice(RELATION_PHRASES[relation])} {reference(rng, scene, a)}?"
+    return Question(text, look_words(found))
+
+
+def ask_background(rng: random.Random, scene: Scene) -> Question:
+    if scene.background in ("day", "night") and rng.random() < 0.3:
+        return Question("is it day or night?", scene.background)
+    texts = (
+        "what is the background?",
+        "what is in the background?",
+        "where does it take place?",
+        "what is the setting?",
+    )
+    return Question(rng.choice(texts), scene.background)
+
+
+def yes_no(text: str, truth: bool) -> Question:
+    return Question(text, "yes" if truth else "no")
+
+
+def is_there(rng: random.Random, scene: Scene) -> Question:
+    thing = rng.choice(scene.objects)
+    color, shape = thing.color, thing.shape
+    if (
+        rng.random() < 0.55
+    ):  # a lure: one of its words is wrong, or both belong to different objects
+        color = rng.choice([o.color for o in scene.objects] + [rng.choice(tuple(COLORS))])
+        shape = rng.choice([o.shape for o in scene.objects] + [rng.choice(SHAPES)] * 2)
+    kind = rng.random()
+    form = rng.choice(("is there {}?", "do you see {}?", "does the picture show {}?"))
+    if kind < 0.3:
+        truth = any(o.shape == shape for o in scene.objects)
+        return yes_no(form.format(with_article(shape)), truth)
+    truth = any((o.color, o.shape) == (color, shape) for o in scene.objects)
+    return yes_no(form.format(with_article(f"{color} {shape}")), truth)
+
+
+def is_color(rng: random.Random, scene: Scene) -> Question:
+    thing = rng.choice(scene.objects)
+    color = thing.color if rng.random() < 0.45 else rng.choice(tuple(COLORS))
+    name = rng.choice(without_color(scene, thing))
+    return yes_no(f"is {name} {color}?", color == thing.color)
+
+
+def is_related(rng: random.Random, scene: Scene) -> Question:
+    if len(scene.objects) < 2:
+        return is_color(rng, scene)
+    a, b = rng.sample(scene.objects, 2)
+    relation = rng.choice(relations(a, b))
+    truth = rng.random() < 0.5
+    phrase = rng.choice(RELATION_PHRASES[relation if truth else OPPOSITE[relation]])
+    return yes_no(f"is {reference(rng, scene, a)} {phrase} {reference(rng, scene, b)}?", truth)
+
+
+def is_at(rng: random.Random, scene: Scene) -> Question:
+    thing = rng.choice(scene.objects)
+    place = thing.place if rng.random() < 0.5 else rng.choice(rng.choice(PLACES))
+    name = reference(rng, scene, thing).removesuffix(" " + place_phrase(thing.place))
+    return yes_no(f"is {name} {any_place_phrase(rng, place)}?", place == thing.place)
+
+
+def is_size(rng: random.Random, scene: Scene) -> Question:
+    thing = rng.choice(scene.objects)
+    names = [name for name in references(scene, thing) if thing.size not in name]
+    name = f"the {rng.choice(names)}" if names else f"the object {place_phrase(thing.place)}"
+    size = rng.choice(tuple(SIZES))
+    return yes_no(f"is {name} {rng.choice(SIZE_WORDS[size])}?", size == thing.size)
+
+
+def is_background(rng: random.Random, scene: Scene) -> Question:
+    background = scene.background if rng.random() < 0.5 else rng.choice(tuple(BACKGROUNDS))
+    phrase = rng.choice(BACKGROUND_PHRASES[background])
+    return yes_no(f"is this {phrase}?", background == scene.background)
+
+
+def are_there(rng: random.Random, scene: Scene) -> Question:
+    count = rng.choice((len(scene.objects), rng.randint(1, 3)))
+    what = "object" if count == 1 else "objects"
+    verb = "is" if count == 1 else "are"
+    truth = count == len(scene.objects)
+    return yes_no(f"{verb} there {NUMBERS[count]} {what} in the picture?", truth)
+
+
+YES_NO = (is_there, is_there, is_color, is_related, is_at, is_size, is_background, are_there)
+
+
+def ask_yes_no(rng: random.Random, scene: Scene) -> Question:
+    """Any of the yes/no questions; a coin decides which answer it shall have."""
+    wanted = rng.choice(("yes", "no"))
+    while True:
+        question = rng.choice(YES_NO)(rng, scene)
+        if question.answer == wanted:
+            return question
+
+
+QUESTIONS: dict[str, Callable[[random.Random, Scene], Question]] = {
+    "color": ask_color,
+    "shape": ask_shape,
+    "size": ask_size,
+    "count": ask_count,
+    "position": ask_place,
+    "at_place": ask_at_place,
+    "relation": ask_relation,
+    "background": ask_background,
+    "yes_no": ask_yes_no,
+}
+QUESTION_WEIGHTS = (2, 2.5, 1, 2, 2, 1.5, 1, 1, 3)
+
+
+def ask(rng: random.Random, scene: Scene, kind: str | None = None) -> Question:
+    """A question of the kind, or of any kind."""
+    kind = kind or rng.choices(tuple(QUESTIONS), QUESTION_WEIGHTS)[0]
+    return QUESTIONS[kind](rng, scene)
+
+
+def question_sample(rng: random.Random, split: str = "train", kind: str | None = None) -> Sample:
+    """A picture, and one to three questions in the same chat: the later ones bring no picture."""
+    scene = sample_scene(rng, split)
+    first, *others = (ask(rng, scene, kind) for _ in range(rng.choice((1, 1, 2, 3))))
+    turns = [user(QUESTION_REQUEST, first.text, scene), assistant(first.answer)]
+    for question in others:
+        turns += [user(QUESTION_REQUEST, question.text), assistant(question.answer)]
+    return dialogue_sample("question", turns)
+
+
+def describe_sample(rng: random.Random, split: str = "train") -> Sample:
+    """The canonical description, asked for as EditPlan does or as people do."""
+    scene = sample_scene(rng, split)
+    request = user(DESCRIBE_REQUEST, "", scene)
+    if rng.random() < 0.35:
+        request = user(QUESTION_REQUEST, rng.choice(DESCRIBE_QUESTIONS), scene)
+    return dialogue_sample("describe", [request, assistant(describe(scene))])
