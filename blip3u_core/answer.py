@@ -75,12 +75,12 @@ def write_tokens(
     sampling: Sampling,
     on_token: Callable[[list[list[int]], int, int], None] | None = None,
     prefix_cache: PrefixCache | None = None,
-    stop_ids: frozenset[int] = frozenset(),
+    stop: Callable[[list[int]], bool] | None = None,
 ) -> list[list[int]]:
     """The token ids of each answer, without the end token.
 
     Args:
-        stop_ids: tokens at which to stop too; such a one is the last of its answer.
+        stop: says of an answer's tokens so far whether it shall end with the last of them.
     """
     for context in contexts:
         check_length(llm, context, 1)
@@ -97,7 +97,8 @@ def write_tokens(
         for index, token in enumerate(chosen):
             if not ended[index] and token not in llm.end_ids:
                 written[index].append(token)
-            ended[index] = ended[index] or token in llm.end_ids or token in stop_ids
+                ended[index] = stop is not None and stop(written[index])
+            ended[index] = ended[index] or token in llm.end_ids
         if on_token is not None:
             on_token(written, done, total)
         if all(ended) or done == total:

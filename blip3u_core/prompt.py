@@ -33,6 +33,11 @@ INTERLEAVE_REQUEST = (
     "{pictures}{prompt}\nTell it in text and pictures. Write [IMG] where a picture belongs."
 )
 
+MARKED_INTERLEAVE_REQUEST = (
+    "{pictures}{prompt}\nTell it in text and pictures. Where a picture belongs, write a complete "
+    "description of it between <picture> and </picture>."
+)
+
 CAPTION_MARK = "Caption: "  # begins the last line of a reasoning
 MARKED_CAPTION_START = "<picture>"  # for LLMs that never learnt to write `IMG`
 MARKED_CAPTION_END = "</picture>"
