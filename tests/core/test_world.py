@@ -1,0 +1,150 @@
+"""The world: what is said of a scene is true of it, and the splits keep apart."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from blip3u_core.prompt import IMG, PICTURE
+from training.dialogues import MIX, SAMPLERS, corpus, sample_any, sample_story
+from training.edits import EDITS, sample_edit
+from training.language import describe, sample_caption
+from training.questions import ask, ask_yes_no
+from training.riddles import sample_riddle
+from training.samples import Drawn, Shown, Text
+from training.world import (
+    BACKGROUNDS,
+    Object,
+    Scene,
+    is_never_seen_triple,
+    relations,
+    render,
+    sample_scene,
+    split_of,
+    triples,
+)
+
+
+def test_scenes_have_one_to_three_objects_in_cells_of_their_own():
+    rng = random.Random(0)
+    for _ in range(300):
+        scene = sample_scene(rng, "any")
+        assert 1 <= len(scene.objects) <= 3
+        assert len({thing.cell for thing in scene.objects}) == len(scene.objects)
+        assert list(scene.objects) == sorted(scene.objects, key=lambda thing: thing.cell)
+
+
+@pytest.mark.parametrize("split", ["train", "held_out", "never_seen"])
+def test_every_scene_of_a_split_belongs_to_it(split):
+    rng = random.Random(1)
+    assert all(split_of(sample_scene(rng, split)) == split for _ in range(100))
+
+
+def test_an_unknown_split_is_refused():
+    with pytest.raises(ValueError, match="held_out"):
+        sample_scene(random.Random(0), "test")
+
+
+def test_training_never_shows_a_never_seen_triple():
+    rng = random.Random(2)
+    shown = set()
+    for _ in range(2000):
+        for segment in sample_any(rng, "train").segments:
+            if isinstance(segment, Shown | Drawn):
+                shown |= set(triples(segment.scene))
+                assert split_of(segment.scene) == "train"
+    assert len(shown) > 200
+    assert not any(is_never_seen_triple(triple) for triple in shown)
+
+
+def test_jitter_does_not_change_the_split():
+    rng = random.Random(3)
+    for _ in range(100):
+        scene = sample_scene(rng, "any")
+        still = replace(scene, objects=tuple(replace(o, dx=0, dy=0) for o in scene.objects))
+        assert split_of(scene) == split_of(still)
+
+
+def test_relations_are_opposite():
+    a, b = Object("star", "red", "big", 0, 2), Object("ring", "blue", "big", 1, 0)
+    assert relations(a, b) == ("right of", "above")
+    assert relations(b, a) == ("left of", "below")
+
+
+def test_render_paints_the_background_and_the_object():
+    scene = Scene("night", (Object("square", "red", "big", 1, 1),))
+    picture = render(scene)
+    assert picture.shape == (128, 128, 3)
+    assert tuple(picture[0, 0]) == BACKGROUNDS["night"]
+    assert tuple(picture[64, 64]) == (215, 30, 35)
+    assert np.array_equal(render(scene, 256)[::2, ::2], picture)
+    with pytest.raises(ValueError, match="multiple of 128"):
+        render(scene, 100)
+
+
+def test_captions_wish_for_what_their_scene_shows():
+    from benchmarks.scorer import satisfies
+
+    rng = random.Random(4)
+    for _ in range(500):
+        caption = sample_caption(rng, "any")
+        assert satisfies(caption.scene, caption.wish), caption.text
+        riddle = sample_riddle(rng, "held_out")
+        assert satisfies(riddle.scene, riddle.wish), riddle.text
+
+
+def test_half_of_the_yes_no_answers_are_no():
+    rng = random.Random(5)
+    answers = [ask_yes_no(rng, sample_scene(rng)).answer for _ in range(400)]
+    assert 150 < answers.count("no") < 250
+
+
+def test_answers_do_not_depend_on_what_cannot_be_seen():
+    rng = random.Random(6)
+    for _ in range(300):
+        scene = sample_scene(rng)
+        state = rng.getstate()
+        question = ask(rng, scene)
+        rng.setstate(state)
+        moved = replace(scene, objects=tuple(replace(o, dx=0, dy=0) for o in scene.objects))
+        assert ask(rng, moved) == question
+
+
+@pytest.mark.parametrize("kind", EDITS)
+def test_an_edit_changes_something_and_keeps_the_number_of_objects_allowed(kind):
+    rng = random.Random(7)
+    for _ in range(50):
+        edit = sample_edit(rng, "train", kind)
+        assert describe(edit.source) != describe(edit.target)
+        assert 1 <= len(edit.target.objects) <= 3
+        assert split_of(edit.target) == "train"
+
+
+def test_samples_mark_one_picture_for_every_scene_and_draw_last():
+    rng = random.Random(8)
+    assert set(MIX) == set(SAMPLERS)
+    for kind, make in SAMPLERS.items():
+        for _ in range(30):
+            sample = make(rng, "train")
+            shown = sum(isinstance(segment, Shown) for segment in sample.segments)
+            assert sample.text.count(PICTURE) == shown, kind
+            assert not any(isinstance(segment, Drawn) for segment in sample.segments[:-1]), kind
+            learnt = any(isinstance(segment, Text) and segment.loss for segment in sample.segments)
+            assert learnt or sample.draws, kind
+            assert not sample.draws or sample.text.endswith(IMG), kind
+
+
+def test_a_story_has_a_sentence_for_every_picture():
+    rng = random.Random(9)
+    for _ in range(50):
+        story = sample_story(rng)
+        assert len(story.sentences) == len(story.scenes) >= 2
+        for sentence, scene in zip(story.sentences, story.scenes, strict=True):
+            assert describe(scene) in sentence
+
+
+def test_the_corpus_holds_no_marks_and_repeats():
+    texts = list(corpus(num_samples=50))
+    assert texts == list(corpus(num_samples=50))
+    assert not any(IMG in text or PICTURE in text for text in texts)
