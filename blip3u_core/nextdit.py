@@ -38,8 +38,12 @@ class Condition(NamedTuple):
 class Modulation(NamedTuple):
     """Scales (as 1 + scale) and gates (as tanh) at one timestep, or stacked for several."""
 
-    layers: Tensor  # (..., N, 4, dim): scale and gate of the attention, then of the FFN
-    out: Tensor  # (..., dim): scale before the last projection
+    layers: Tensor  # (..., B, N, 4, dim): scale and gate of the attention, then of the FFN
+    out: Tensor  # (..., B, dim): scale before the last projection
+
+    def steps(self) -> list["Modulation"]:
+        """The modulations along the first axis, one a timestep."""
+        return [Modulation(*step) for step in zip(self.layers, self.out, strict=True)]
 
 
 class NextDiT(nn.Module):
