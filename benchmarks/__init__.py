@@ -1,0 +1,1 @@
+"""Speed, memory and meaning, measured: `python -m benchmarks`."""
