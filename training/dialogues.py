@@ -49,15 +49,6 @@ STORY_PROMPTS = ("a story: {}", "tell a story: {}", "a picture book: {}", "{}")
 
 
 @dataclass(frozen=True)
-class Step:
-    """One user turn of a dialogue that draws, and the scene that shall come of it."""
-
-    kind: str
-    turn: Turn
-    scene: Scene
-
-
-@dataclass(frozen=True)
 class Story:
     """What is asked for, and sentences with the scene that each of them tells."""
 
@@ -85,12 +76,6 @@ def sample_chain(rng: random.Random, split: str, length: int) -> list[Edit]:
             return edits
 
 
-def opening_step(rng: random.Random, scene: Scene) -> Step:
-    """The first picture: drawn from a caption, or brought by the user."""
-    caption = make_caption(rng, scene)
-    return Step("caption", user(CAPTION_REQUEST, caption.text), scene)
-
-
 def question_turns(rng: random.Random, scene: Scene, probability: float) -> Iterator[Turn]:
     if rng.random() < probability:
         question = ask(rng, scene)
@@ -98,9 +83,10 @@ def question_turns(rng: random.Random, scene: Scene, probability: float) -> Iter
         yield assistant(question.answer)
 
 
-def dialogue_turn(instruction: str) -> Turn:
-    """An instruction about the picture that the chat already holds."""
-    return user(INSTRUCTION_REQUEST, instruction)
+def dialogue_turn(rng: random.Random, instruction: str) -> Turn:
+    """An instruction about the picture that the chat already holds, in whatever template."""
+    request = rng.choices((INSTRUCTION_REQUEST, "{prompt}", CAPTION_REQUEST), (4, 4, 2))[0]
+    return user(request, instruction)
 
 
 def dialogue_of_edits(rng: random.Random, split: str = "train") -> Sample:
@@ -115,18 +101,19 @@ def dialogue_of_edits(rng: random.Random, split: str = "train") -> Sample:
             assistant(question.answer),
         ]
     else:
-        turns = [opening_step(rng, edits[0].source).turn, drawn_turn(edits[0].source)]
+        caption = make_caption(rng, edits[0].source)
+        turns = [user(CAPTION_REQUEST, caption.text), drawn_turn(edits[0].source)]
     for edit in edits[:-1]:
         turns += question_turns(rng, edit.source, 0.25)
-        turns += [dialogue_turn(edit.instruction), drawn_turn(edit.target)]
+        turns += [dialogue_turn(rng, edit.instruction), drawn_turn(edit.target)]
     last = edits[-1]
     turns += question_turns(rng, last.source, 0.25)
-    turns.append(dialogue_turn(last.instruction))
+    turns.append(dialogue_turn(rng, last.instruction))
     if ending == "edit":
         return dialogue_sample("dialogue", turns, last.target)
     turns.append(drawn_turn(last.target))
     if ending == "undo":
-        turns.append(dialogue_turn(typed(rng, rng.choice(UNDO))))
+        turns.append(dialogue_turn(rng, typed(rng, rng.choice(UNDO))))
         return dialogue_sample("dialogue", turns, last.source)
     turns += question_turns(rng, last.target, 1.0)
     return dialogue_sample("dialogue", turns)
