@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .image_processing import PatchedPicture, patch_picture
+from .image_processing import ReadPicture, read_picture
 from .prompt import IMAGE_PAD, dialogue_text
 from .qwen import LanguageModel
 
@@ -21,7 +21,7 @@ class Context:
     """Token ids with one id per picture token, and the pictures in order."""
 
     ids: tuple[int, ...]
-    pictures: tuple[PatchedPicture, ...]
+    pictures: tuple[ReadPicture, ...]
     spatial: bool  # three-dimensional positions of picture tokens, or plain 0..L-1
     pad_id: int
 
@@ -72,19 +72,19 @@ def read_context(
     Raises: ValueError if the numbers of marks and pictures differ, or a picture cannot be read.
     """
     side = llm.generation_side if for_drawing and not keep_shape else None
-    patched = tuple(patch_picture(picture, llm.pictures, side) for picture in pictures)
+    read = tuple(read_picture(picture, llm.pictures, side) for picture in pictures)
     pad = llm.tokenizer.image_pad_id
     marked = llm.tokenizer.encode(text)
-    if marked.count(pad) != len(patched):
+    if marked.count(pad) != len(read):
         raise ValueError(
             f"the text has {marked.count(pad)} places for pictures ({IMAGE_PAD}) and "
-            f"{len(patched)} pictures came. Give one picture per place, and write no such mark "
+            f"{len(read)} pictures came. Give one picture per place, and write no such mark "
             "into a prompt by hand."
         )
-    remaining, ids = iter(patched), []
+    remaining, ids = iter(read), []
     for token in marked:
         ids += [pad] * next(remaining).num_tokens if token == pad else [token]
-    return Context(tuple(ids), patched, not for_drawing, pad)
+    return Context(tuple(ids), read, not for_drawing, pad)
 
 
 def check_length(llm: LanguageModel, context: Context, room: int) -> None:
@@ -141,14 +141,14 @@ def embed_contexts(
 
 
 def _look(
-    llm: LanguageModel, pictures: dict[bytes, PatchedPicture], seen: dict[bytes, Tensor]
+    llm: LanguageModel, pictures: dict[bytes, ReadPicture], seen: dict[bytes, Tensor]
 ) -> None:
     """Embed the pictures, several in one pass while that stays small."""
-    waiting: list[PatchedPicture] = []
+    waiting: list[ReadPicture] = []
     for picture in [*pictures.values(), None]:
-        patches = sum(len(other.patches) for other in waiting)
-        if waiting and (picture is None or patches + len(picture.patches) > _PATCHES_AT_ONCE):
-            rows = llm.look(torch.cat([p.patches for p in waiting]), [p.grid for p in waiting])
+        patches = sum(other.num_patches for other in waiting)
+        if waiting and (picture is None or patches + picture.num_patches > _PATCHES_AT_ONCE):
+            rows = llm.look(torch.cat([p.patches() for p in waiting]), [p.grid for p in waiting])
             parts = rows.split([p.num_tokens for p in waiting])
             seen.update(zip((p.digest for p in waiting), parts, strict=True))
             waiting = []
@@ -177,7 +177,7 @@ def left_pad(rows: Sequence[Tensor], positions: Sequence[Tensor]) -> tuple[Tenso
 
 
 def _spatial_positions(
-    length: int, starts: Sequence[int], pictures: Sequence[PatchedPicture]
+    length: int, starts: Sequence[int], pictures: Sequence[ReadPicture]
 ) -> Tensor:
     """Positions of text count on; a picture spans rows and columns from one moment.
 

@@ -47,21 +47,35 @@ class PictureSettings:
 
 
 @dataclass(frozen=True, eq=False)
-class PatchedPicture:
-    """One picture, ready for the vision tower."""
+class ReadPicture:
+    """One picture in the size in which it is read; small until its patches are asked for."""
 
-    patches: Tensor = field(repr=False)  # (N, channels * frames * patch^2), float32
-    grid: tuple[int, int]  # rows and columns of patches
-    merge_size: int
+    pixels: np.ndarray = field(repr=False)  # (H, W, 3) uint8
+    settings: "PictureSettings" = field(repr=False)
     digest: bytes = field(repr=False)  # equal for equal pixels, for reuse of what was computed
 
     @property
-    def num_tokens(self) -> int:
-        return self.grid[0] * self.grid[1] // self.merge_size**2
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        patch = self.settings.vision.patch_size
+        return self.pixels.shape[0] // patch, self.pixels.shape[1] // patch
 
     @property
     def token_grid(self) -> tuple[int, int]:
-        return self.grid[0] // self.merge_size, self.grid[1] // self.merge_size
+        merge = self.settings.vision.merge_size
+        return self.grid[0] // merge, self.grid[1] // merge
+
+    @property
+    def num_patches(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def num_tokens(self) -> int:
+        return self.token_grid[0] * self.token_grid[1]
+
+    def patches(self) -> Tensor:
+        """What the vision tower reads: (N, channels * frames * patch^2), float32."""
+        return _patches(_normalise(self.pixels, self.settings), self.grid, self.settings.vision)
 
 
 def rgb_image(picture: Tensor) -> Image.Image:
@@ -119,10 +133,10 @@ def reading_size(height: int, width: int, settings: PictureSettings) -> tuple[in
     return max(unit, rows), max(unit, columns)
 
 
-def patch_picture(
+def read_picture(
     picture: Tensor, settings: PictureSettings, side: int | None = None
-) -> PatchedPicture:
-    """Resize, normalise and cut one picture.
+) -> ReadPicture:
+    """Resize one picture to the size in which the language model reads it.
 
     Args:
         picture: (H, W, 1 to 4), uint8, or floating point in [0, 1].
@@ -137,12 +151,9 @@ def patch_picture(
     rows, columns = reading_size(image.height, image.width, settings)
     if (rows, columns) != (image.height, image.width):
         image = image.resize((columns, rows), Image.Resampling.BICUBIC)
-    pixels = np.asarray(image)
+    pixels = np.array(image)
     digest = hashlib.sha256(pixels.tobytes() + repr(pixels.shape).encode()).digest()
-    vision = settings.vision
-    grid = rows // vision.patch_size, columns // vision.patch_size
-    patches = _patches(_normalise(pixels, settings), grid, vision)
-    return PatchedPicture(patches, grid, vision.merge_size, digest)
+    return ReadPicture(pixels, settings, digest)
 
 
 def _normalise(pixels: np.ndarray, settings: PictureSettings) -> Tensor:

@@ -85,14 +85,14 @@ def test_the_older_tokenizer_files_give_the_same(llm: LanguageModel, case: str) 
 )
 def test_pixel_values(llm: LanguageModel, case: str, golden: str, key: str, every: int) -> None:
     (picture,) = context_of(llm, case, golden).pictures
-    assert torch.equal(picture.patches[::every], goldens(golden)[f"{case}.{key}"])
+    assert torch.equal(picture.patches()[::every], goldens(golden)[f"{case}.{key}"])
     assert [1, *picture.grid] == goldens(golden)[f"{case}.image_grid_thw"][0].tolist()
 
 
 @pytest.mark.parametrize(("case", "every"), [("edit448", 16), ("edit_small", 1)])
 def test_image_embeddings(llm: LanguageModel, case: str, every: int) -> None:
     (picture,) = context_of(llm, case, "llm").pictures
-    embeds = llm.look(picture.patches, [picture.grid])[::every]
+    embeds = llm.look(picture.patches(), [picture.grid])[::every]
     assert largest_difference(embeds, goldens("llm")[f"{case}.image_embeds"]) < LIMIT
 
 
