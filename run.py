@@ -52,8 +52,6 @@ class Stop(Exception):
 
 @dataclass(frozen=True)
 class Comfy:
-    """A ComfyUI folder and the Python that runs it."""
-
     folder: Path
     python: Path
 
