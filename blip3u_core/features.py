@@ -66,6 +66,7 @@ def principal_scores(tokens: Tensor, count: int) -> Tensor:
     """
     centred = tokens - tokens.mean(0)
     u, s, _ = torch.linalg.svd(centred, full_matrices=False)
+    s = torch.where(s > 1e-4 * s[0], s, 0.0)  # what is left is rounding
     scores = F.pad(u * s, (0, count))[:, :count]  # fewer tokens than components: zeros
     largest = scores.gather(0, scores.abs().argmax(0, keepdim=True))
     return scores * torch.where(largest < 0, -1.0, 1.0)
