@@ -9,8 +9,10 @@ from torch import Tensor
 
 from blip3u_core import interleave as module
 from blip3u_core.answer import Sampling
+from blip3u_core.chat import Chat
 from blip3u_core.checkpoint import open_checkpoint
 from blip3u_core.context import Context
+from blip3u_core.dialogue import Speaker
 from blip3u_core.interleave import Interleaved, interleave, readable
 from blip3u_core.prompt import (
     DRAWN_PICTURE,
@@ -21,7 +23,7 @@ from blip3u_core.prompt import (
 )
 from blip3u_core.qwen import LanguageModel, build_language_model
 
-ASK = [("user", fill_request(INTERLEAVE_REQUEST, "a day at the sea"))]
+ASK = Chat().say("user", fill_request(INTERLEAVE_REQUEST, "a day at the sea"))
 
 
 @pytest.fixture(scope="module")
@@ -65,18 +67,20 @@ def tell(llm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> Tell:
     def run(*segments: str, limit: int = 4, tokens: int = 500, on_text=None):
         mouth = Mouth(llm, list(segments))
         monkeypatch.setattr(module, "write_tokens", mouth.write)
-        sampling = Sampling(max_new_tokens=tokens)
-        return interleave(llm, ASK, [], mouth.draw, limit, sampling, on_text), mouth
+        speaker = Speaker(llm, Sampling(max_new_tokens=tokens), on_text)
+        return interleave(speaker, ASK, mouth.draw, limit), mouth
 
     return run
 
 
 def test_text_and_pictures_take_turns(tell: Tell) -> None:
     story, mouth = tell("The sea.[IMG] never said", "A ship.[IMG]", "The end.")
-    assert story.marked == f"The sea.{DRAWN_PICTURE}A ship.{DRAWN_PICTURE}The end."
+    assert story.chat.turns[-1].text == f"The sea.{DRAWN_PICTURE}A ship.{DRAWN_PICTURE}The end."
     assert story.text == "The sea. [picture 1] A ship. [picture 2] The end."
     assert [picture[0, 0, 0].item() for picture in story.pictures] == pytest.approx([0.0, 0.1])
     assert len(mouth.contexts) == 3
+    assert len(story.chat.pictures) == 2
+    assert len(ASK.turns) == 1
 
 
 def test_a_picture_is_drawn_from_all_before_it(tell: Tell) -> None:
@@ -100,7 +104,7 @@ def test_what_was_drawn_is_shown_before_it_goes_on(tell: Tell) -> None:
 def test_marked_captions_are_drawn_alone(tell: Tell, behind: str) -> None:
     story, mouth = tell(f"Look: <picture> a blue sea </picture>{behind}", " The end.")
     assert mouth.text(mouth.drawings[0]) == caption_text("a blue sea")
-    assert f"</picture>{PICTURE}" in story.marked
+    assert f"</picture>{PICTURE}" in story.chat.turns[-1].text
     assert story.text.startswith("Look:  [picture 1]")
     assert story.text.endswith("The end.")
 
