@@ -1,0 +1,107 @@
+"""EVA-CLIP as the host's CLIP_VISION: our encoding, and the stock CLIPVisionEncode."""
+
+from collections.abc import Callable
+
+import comfy.model_management as memory
+import comfy.ops
+import torch
+from comfy.clip_vision import Output
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ...blip3u_core.checkpoint import Stage, open_checkpoint, open_vision_tower
+from ...blip3u_core.eva_clip import EvaClip, EvaClipConfig, crop_pictures, squash_pictures
+from ...blip3u_core.weights import assign_weights
+from .paths import VisionTowerPlace
+from .progress import step_progress
+
+BATCH = 8  # pictures in one pass, so that Cancel comes soon
+ACTIVATIONS = 3  # the widest tensors alive at once: the MLP before and after GELU, and the rest
+
+
+class EvaClipVision:
+    """What the socket carries: a tower under the host's memory management."""
+
+    def __init__(self, tower: EvaClip, compute_dtype: torch.dtype) -> None:
+        self.load_device = memory.get_torch_device()
+        offload_device = memory.unet_offload_device()
+        self.compute_dtype = compute_dtype
+        self.model = tower
+        self.patcher = ModelPatcher(
+            tower, load_device=self.load_device, offload_device=offload_device
+        )
+
+    @property
+    def config(self) -> EvaClipConfig:
+        return self.model.config
+
+    def clip_features(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures (B, H, W, 3) and the picture of zero pixels, as features (B and 1, C, g, g)."""
+        pixels = squash_pictures(image, self.config.image_size)
+        both = torch.cat([pixels, self.model.null_pixels(pixels)])
+        features = self._in_parts(both, self.model.clip_features)
+        return features[:-1], features[-1:]
+
+    def encode_image(self, image: Tensor, crop: bool = True) -> Output:
+        """The stock node's call: patch features, and their mean as the embedding."""
+        prepare = crop_pictures if crop else squash_pictures
+        patches = self._in_parts(prepare(image, self.config.image_size), self.model)
+        output = Output()
+        output["last_hidden_state"] = patches  # (B, N, C)
+        output["penultimate_hidden_states"] = patches
+        output["image_embeds"] = patches.mean(dim=1)
+        output["mm_projected"] = None
+        return output
+
+    def _in_parts(self, pixels: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+        tokens = min(len(pixels), BATCH) * (self.config.num_patches**2 + 1)
+        size = tokens * self.config.mlp_width * memory.dtype_size(self.compute_dtype)
+        memory.load_models_gpu([self.patcher], memory_required=ACTIVATIONS * size)
+        parts = pixels.split(BATCH)
+        on_step = step_progress()
+        done = []
+        for index, part in enumerate(parts):
+            moved = part.to(self.load_device, self.compute_dtype)
+            done.append(run(moved).to(memory.intermediate_device(), torch.float32))
+            on_step(index + 1, len(parts))
+        return torch.cat(done)
+
+
+def load_vision_tower(place: VisionTowerPlace, weight_dtype: torch.dtype | None) -> EvaClipVision:
+    """The tower of a folder, a file or a checkpoint; weights stay memory-mapped until used.
+
+    Args: weight_dtype: how weights are kept; None leaves it to the host.
+    Raises: FileNotFoundError or ValueError if there is none or it does not fit.
+    """
+    stage, config = _find(place)
+    dtypes = [torch.bfloat16, torch.float16, torch.float32]
+    stored = next(iter(stage.dtypes().values()))
+    dtype = weight_dtype or memory.unet_dtype(
+        model_params=stage.num_bytes // stored.itemsize,
+        supported_dtypes=dtypes,
+        weight_dtype=stored,
+    )
+    device = memory.get_torch_device()
+    compute_dtype = memory.unet_manual_cast(dtype, device, dtypes) or dtype
+    tower = EvaClip(
+        EvaClipConfig.from_weights(config, stage.shapes()),
+        device="meta",
+        operations=comfy.ops.manual_cast,
+    )
+    assign_weights(tower, stage, dtype)
+    return EvaClipVision(tower, compute_dtype)
+
+
+def _find(place: VisionTowerPlace) -> tuple[Stage, dict]:
+    """The tower's weights, and its JSON joined with what a checkpoint says of pooling."""
+    if not place.inside_checkpoint:
+        stage = open_vision_tower(place.path)
+        return stage, dict(stage.config)
+    checkpoint = open_checkpoint(place.path)
+    stage = checkpoint.vision_tower
+    if stage is None:
+        raise FileNotFoundError(
+            f"the checkpoint {checkpoint.name} has no EVA-CLIP tower inside. Put the published "
+            "eva_clip_vision_tower into models/clip_vision and choose it there."
+        )
+    return stage, {**checkpoint.config, **stage.config}
