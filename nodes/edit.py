@@ -1,13 +1,25 @@
 """Edit features by description, and find where two pictures' features differ."""
 
-from __future__ import annotations
-
 from comfy_api.v0_0_2 import io
 
 from ..blip3u_core.difference_mask import difference_mask
+from ..blip3u_core.edit import SOURCE_GUIDANCE, STRENGTH, TARGET_GUIDANCE
+from ..blip3u_core.flow import NUM_STEPS
 from .host.edit import edit_clip_features
 
 CATEGORY = "BLIP3-U/edit"
+LARGEST_SEED = 2**64 - 1
+LARGEST_SIDE = 16384
+
+
+def number(name: str, default: float, largest: float, step: float, tooltip: str) -> io.Float.Input:
+    return io.Float.Input(
+        name, default=default, min=0.0, max=largest, step=step, round=0.001, tooltip=tooltip
+    )
+
+
+def side(name: str, tooltip: str) -> io.Int.Input:
+    return io.Int.Input(name, default=1024, min=1, max=LARGEST_SIDE, tooltip=tooltip)
 
 
 class EditFeatures(io.ComfyNode):
@@ -19,69 +31,70 @@ class EditFeatures(io.ComfyNode):
             category=CATEGORY,
             description="Changes a picture's CLIP features by the difference of two descriptions "
             "(FlowEdit); what both descriptions share stays.",
-            inputs=[
-                io.Model.Input("model", tooltip="The DiT: the model output of Load BLIP3-U."),
-                io.Latent.Input(
-                    "features",
-                    tooltip="Features of the picture to edit, from Image to CLIP Features.",
-                ),
-                io.Conditioning.Input(
-                    "source",
-                    tooltip="Visual Tokens of what the picture shows: Edit Plan's source_caption.",
-                ),
-                io.Conditioning.Input(
-                    "target",
-                    tooltip="Visual Tokens of what it shall show: Edit Plan's target_caption. "
-                    "The same tokens as source ask for nothing, and the features stay.",
-                ),
-                io.Conditioning.Input("negative", tooltip="The negative output of Visual Tokens."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Item i of a batch is edited with seed + i, as if alone.",
-                ),
-                io.Int.Input(
-                    "steps",
-                    default=30,
-                    min=1,
-                    max=1000,
-                    tooltip="Steps of the whole schedule; strength says how many of them run.",
-                ),
-                io.Float.Input(
-                    "cfg_source",
-                    default=1.5,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="Guidance of the source description. "
-                    "Higher takes more of what it names away.",
-                ),
-                io.Float.Input(
-                    "cfg_target",
-                    default=3.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="Guidance of the target description. Higher changes more strongly.",
-                ),
-                io.Float.Input(
-                    "strength",
-                    default=0.7,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    round=0.01,
-                    tooltip="Share of the schedule that edits. 0 changes nothing, "
-                    "0.5 colours and textures, 0.7 to 0.9 objects, 1 redraws everything.",
-                ),
-            ],
+            inputs=[*cls.sockets(), *cls.settings()],
             outputs=[io.Latent.Output("edited_features", display_name="edited_features")],
         )
+
+    @classmethod
+    def sockets(cls) -> list[io.Input]:
+        return [
+            io.Model.Input("model", tooltip="The DiT: the model output of Load BLIP3-U."),
+            io.Latent.Input(
+                "features", tooltip="Features of the picture to edit, from Image to CLIP Features."
+            ),
+            io.Conditioning.Input(
+                "source",
+                tooltip="Visual Tokens of what the picture shows: Edit Plan's source_caption.",
+            ),
+            io.Conditioning.Input(
+                "target",
+                tooltip="Visual Tokens of what it shall show: Edit Plan's target_caption. "
+                "The same tokens as source ask for nothing, and the features stay.",
+            ),
+            io.Conditioning.Input("negative", tooltip="The negative output of Visual Tokens."),
+        ]
+
+    @classmethod
+    def settings(cls) -> list[io.Input]:
+        return [
+            io.Int.Input(
+                "seed",
+                default=0,
+                min=0,
+                max=LARGEST_SEED,
+                control_after_generate=True,
+                tooltip="Item i of a batch is edited with seed + i, as if alone.",
+            ),
+            io.Int.Input(
+                "steps",
+                default=NUM_STEPS,
+                min=1,
+                max=1000,
+                tooltip="Steps of the whole schedule; strength says how many of them run.",
+            ),
+            number(
+                "cfg_source",
+                SOURCE_GUIDANCE,
+                100.0,
+                0.1,
+                "Guidance of the source description. Higher takes more of what it names away.",
+            ),
+            number(
+                "cfg_target",
+                TARGET_GUIDANCE,
+                100.0,
+                0.1,
+                "Guidance of the target description. Higher changes more strongly.",
+            ),
+            number(
+                "strength",
+                STRENGTH,
+                1.0,
+                0.05,
+                "Share of the schedule that edits. 0 changes nothing, 0.5 colours and textures, "
+                "0.7 to 0.9 objects, 1 redraws everything.",
+            ),
+        ]
 
     @classmethod
     def execute(
@@ -97,16 +110,9 @@ class EditFeatures(io.ComfyNode):
         cfg_target,
         strength,
     ) -> io.NodeOutput:
+        scales = cfg_source, cfg_target
         edited = edit_clip_features(
-            model,
-            features["samples"],
-            source,
-            target,
-            negative,
-            seed,
-            steps,
-            (cfg_source, cfg_target),
-            strength,
+            model, features, source, target, negative, seed, steps, scales, strength
         )
         return io.NodeOutput({"samples": edited})
 
@@ -123,40 +129,27 @@ class FeatureDifferenceMask(io.ComfyNode):
             inputs=[
                 io.Latent.Input("features_a", tooltip="Features of the picture before the edit."),
                 io.Latent.Input("features_b", tooltip="Features after the edit."),
-                io.Int.Input(
+                side(
                     "width",
-                    default=1024,
-                    min=1,
-                    max=16384,
-                    tooltip="Width of the mask in pixels: that of the picture. "
+                    "Width of the mask in pixels: that of the picture. "
                     "Samplers resize masks by themselves.",
                 ),
-                io.Int.Input(
-                    "height",
-                    default=1024,
-                    min=1,
-                    max=16384,
-                    tooltip="Height of the mask in pixels: that of the picture.",
-                ),
-                io.Float.Input(
+                side("height", "Height of the mask in pixels: that of the picture."),
+                number(
                     "threshold",
-                    default=0.5,
-                    min=0.0,
-                    max=4.0,
-                    step=0.05,
-                    round=0.001,
-                    tooltip="How far a token must move to count as changed, in lengths of a "
-                    "typical token: 0 marks every difference, 1.4 is that of unrelated tokens.",
+                    0.5,
+                    4.0,
+                    0.05,
+                    "How far a token must move to count as changed, in lengths of a typical "
+                    "token: 0 marks every difference, 1.4 is that of unrelated tokens.",
                 ),
-                io.Float.Input(
+                number(
                     "blur",
-                    default=0.25,
-                    min=0.0,
-                    max=4.0,
-                    step=0.05,
-                    round=0.001,
-                    tooltip="Width of the soft edge, in tokens: one is 1/8 of the picture's side "
-                    "with the 8B, 1/4 with blip3u-tiny.",
+                    0.25,
+                    4.0,
+                    0.05,
+                    "Width of the soft edge, in tokens: one is 1/8 of the picture's side with "
+                    "the 8B, 1/3 with blip3u-tiny.",
                 ),
             ],
             outputs=[io.Mask.Output("mask", display_name="mask")],

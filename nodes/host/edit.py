@@ -18,7 +18,7 @@ PATCHES_PER_SIDE = {"sampler_calc_cond_batch_function", "sampler_pre_cfg_functio
 
 def edit_clip_features(
     model,
-    features: Tensor,
+    latent: dict,
     source: list,
     target: list,
     negative: list,
@@ -27,11 +27,13 @@ def edit_clip_features(
     scales: tuple[float, float],
     strength: float,
 ) -> Tensor:
-    """Features (B, C, H, W) moved from the `source` conditioning to the `target` one.
+    """Features (B, C, g, g) of a LATENT, moved from the `source` conditioning to the `target` one.
 
-    An item whose two descriptions are the same tokens asks for nothing and keeps its features.
-    `scales` are the guidance scales of source and target.
+    A noise mask of the latent limits the edit to its tokens. An item whose two descriptions are
+    the same tokens asks for nothing and keeps its features. `scales` are the guidance scales of
+    source and target.
     """
+    features = latent["samples"]
     features = features.expand(common_batch(features, source, target), -1, -1, -1)
     sigmas = edit_sigmas(steps, strength)
     if len(sigmas) == 1:
@@ -42,7 +44,8 @@ def edit_clip_features(
     both = torch.cat([features, features])  # (2B, C, H, W)
     callback = latent_preview.prepare_callback(model, len(sigmas) - 1)
     sampler = FeatureEditSampler(seed)
-    edited = guider.sample(torch.zeros_like(both), both, sampler, sigmas, None, callback, seed=seed)
+    mask = latent.get("noise_mask")
+    edited = guider.sample(torch.zeros_like(both), both, sampler, sigmas, mask, callback, seed=seed)
     edited = edited.to(comfy.model_management.intermediate_device())
     nothing_asked = same_descriptions(source, target).to(edited.device)  # (B or 1,)
     return torch.where(nothing_asked[:, None, None, None], features.to(edited), edited)
@@ -92,6 +95,8 @@ class FeatureEditSampler(comfy.samplers.Sampler):
             clean = model_wrap(x, x.new_full((len(x),), sigma), **extra_args)
             denoised = clean.chunk(2)[1]
             v_source, v_target = ((x - clean) / sigma).chunk(2)
+            if denoise_mask is not None:
+                v_target = torch.lerp(v_source, v_target, denoise_mask.chunk(2)[1].to(x))
             return v_source, v_target
 
         def on_step(done: int, total: int) -> None:
