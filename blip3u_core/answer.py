@@ -52,7 +52,7 @@ def answer(
     Args:
         contexts: from `read_context`; each answer is as if its context came alone.
         on_token: called after every token with the text so far (answers of a batch one below
-            the other), may raise to cancel.
+            the other) and once more at the end with both counts equal; may raise to cancel.
         prefix_cache: dialogues read before, used and added to when there is one context.
 
     Raises: ValueError for an empty context or one longer than the model can read.
@@ -65,7 +65,10 @@ def answer(
             on_token("\n\n".join(texts), done, total)
 
     written = write_tokens(llm, contexts, sampling, show, prefix_cache)
-    return [llm.tokenizer.decode(ids) for ids in written]
+    texts = [llm.tokenizer.decode(ids) for ids in written]
+    if on_token is not None:
+        on_token("\n\n".join(texts), sampling.max_new_tokens, sampling.max_new_tokens)
+    return texts
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Chats and the language model: what it reads of a chat, and what it says to it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -9,8 +9,18 @@ from .answer import OnToken, Sampling, answer
 from .chat import Chat, Turn
 from .context import Context, read_context
 from .prefix_cache import PrefixCache
-from .prompt import dialogue_text
+from .prompt import (
+    CAPTION_REQUEST,
+    INSTRUCTION_REQUEST,
+    PICTURE,
+    RAW_PICTURE,
+    dialogue_text,
+    fill_request,
+)
 from .qwen import LanguageModel
+
+ANSWERS_AT_ONCE = 16  # bounds the memory of a large batch of pictures
+DRAWING_REQUESTS = {"caption": CAPTION_REQUEST, "instruction": INSTRUCTION_REQUEST}
 
 
 @dataclass(frozen=True)
@@ -27,11 +37,19 @@ class Speaker:
     prepare: Callable[[Sequence[Context], int], None] | None = None
 
     def reply(self, chats: Sequence[Chat]) -> list[str]:
-        """What the assistant answers to each chat, which must end with a user turn."""
+        """What the assistant answers to each chat, which must end with a user turn.
+
+        Answer i is drawn with the seed + i. Several are decoded together, up to a bound.
+        """
         contexts = [chat_context(self.llm, chat) for chat in chats]
-        if self.prepare is not None:
-            self.prepare(contexts, self.sampling.max_new_tokens)
-        return answer(self.llm, contexts, self.sampling, self.on_token, self.prefix_cache)
+        texts: list[str] = []
+        for start in range(0, len(contexts), ANSWERS_AT_ONCE):
+            part = contexts[start : start + ANSWERS_AT_ONCE]
+            if self.prepare is not None:
+                self.prepare(part, self.sampling.max_new_tokens)
+            sampling = replace(self.sampling, seed=self.sampling.seed + start)
+            texts += answer(self.llm, part, sampling, self.on_token, self.prefix_cache)
+        return texts
 
 
 def chat_context(llm: LanguageModel, chat: Chat, for_drawing: bool = False) -> Context:
@@ -58,13 +76,63 @@ def chat_context(llm: LanguageModel, chat: Chat, for_drawing: bool = False) -> C
     return context
 
 
+def drawing_context(
+    llm: LanguageModel,
+    chat: Chat,
+    template: str,
+    prompt: str,
+    pictures: Sequence[Tensor] = (),
+) -> Context:
+    """What visual tokens are asked for.
+
+    Args:
+        template: "caption" or "instruction" put the prompt into a user turn behind `chat`; an
+            empty prompt draws from the chat itself. "raw" puts the text behind the chat as it
+            is, with `<image>` where each picture stands.
+
+    Raises: ValueError for an unknown template, for nothing to draw from, and for pictures that
+        the template has no place for.
+    """
+    if template == "raw":
+        text = dialogue_text(chat.texts(), None) if chat.turns else ""
+        marked = (text + prompt).replace(RAW_PICTURE, PICTURE)
+        return read_context(llm, marked, [*chat.pictures, *pictures], for_drawing=True)
+    if template not in DRAWING_REQUESTS:
+        known = ", ".join((*DRAWING_REQUESTS, "raw"))
+        raise ValueError(f"the template is {template!r}, expected one of {known}.")
+    if not prompt.strip() and not pictures:
+        if not chat.turns:
+            raise ValueError("the prompt is empty, expected what to draw. Write it.")
+        return chat_context(llm, chat, for_drawing=True)
+    if template == "caption" and pictures:
+        raise ValueError(
+            f"{len(pictures)} pictures came with the template caption, which is for text alone. "
+            "Choose the template instruction, or disconnect the images."
+        )
+    request = fill_request(DRAWING_REQUESTS[template], prompt, len(pictures))
+    return chat_context(llm, chat.say("user", request, pictures), for_drawing=True)
+
+
 def ask(
     speaker: Speaker, chat: Chat, question: str, pictures: Sequence[Tensor] = ()
 ) -> tuple[str, Chat]:
     """One question, its pictures before it; the answer, and the chat with both turns."""
-    asked = chat.say("user", question, pictures)
-    (text,) = speaker.reply([asked])
-    return text, asked.add(Turn("assistant", text))  # an LLM may say nothing: no check
+    ((text, continued),) = ask_each(speaker, [chat.say("user", question, pictures)])
+    return text, continued
+
+
+def ask_about_each(
+    speaker: Speaker, chat: Chat, question: str, pictures: Sequence[Tensor]
+) -> list[tuple[str, Chat]]:
+    """The same question about each picture, each in its own branch of the chat."""
+    return ask_each(speaker, [chat.say("user", question, [picture]) for picture in pictures])
+
+
+def ask_each(speaker: Speaker, chats: Sequence[Chat]) -> list[tuple[str, Chat]]:
+    """The answer to each chat, and the chat with it. An LLM may say nothing: no check."""
+    texts = speaker.reply(chats)
+    answered = (chat.add(Turn("assistant", text)) for chat, text in zip(chats, texts, strict=True))
+    return list(zip(texts, answered, strict=True))
 
 
 def _too_long(

@@ -14,6 +14,7 @@ IMG = "[IMG]"  # the LLM's wish to draw; the latent queries follow it
 IMAGE_PAD = "<|image_pad|>"
 PICTURE = f"<|vision_start|>{IMAGE_PAD}<|vision_end|>"  # one picture that the LLM looks at
 DRAWN_PICTURE = IMG + PICTURE  # inside an interleaved answer: asked for, drawn, shown
+RAW_PICTURE = "<image>"  # how a raw prompt says where a picture stands, as in the reference
 TURN_START = "<|im_start|>"
 TURN_END = "<|im_end|>"
 

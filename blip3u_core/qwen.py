@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .image_processing import PictureSettings
 from .language_config import TextConfig, VisionConfig
+from .prefix_cache import PrefixCache
 from .safetensors_io import match_keys
 from .text_model import PlainOperations, TextModel
 from .tokenizer import TextTokenizer
@@ -52,6 +53,9 @@ class LanguageModel(nn.Module):
         self.config = TextConfig.from_dict(config)
         self.device = torch.device("meta")
         self.dtype = dtype
+        self.prefix_cache = PrefixCache(
+            0
+        )  # of these very weights; whoever hosts them sets a budget
         self.generation_side = int(config.get("generation_image_size") or _GENERATION_SIDE)
         self.tokenizer = TextTokenizer(assets)
         self.end_ids = _end_ids(config, generation_config, self.tokenizer.turn_end_id)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .chat import Chat
-from .dialogue import Speaker, ask
+from .dialogue import Speaker, ask, ask_about_each, ask_each
 from .prompt import DESCRIBE_REQUEST, REASON_REQUEST, REWRITE_REQUEST, fill_request
 
 # "Caption:" as LLMs write it: at a line's start, maybe "**Final caption:**" or "- Caption:".
 _MARK = re.compile(r"(?im)^[\s>#*_\-\d.]*(?:final\s+)?caption\s*[*_]*\s*[::]\s*[*_]*")
 _MARK_INSIDE = re.compile(r"(?i)\bcaption\s*[*_]*\s*[::]\s*[*_]*")
-_WRAPPING = "\"'`*_“”‘’ \t\n"
+_WRAPPING = "\"'`*_\u201c\u201d\u2018\u2019 \t\n"
 
 
 @dataclass(frozen=True)
@@ -60,22 +60,29 @@ def split_caption(text: str) -> tuple[str, str]:
     raise ValueError(f'no caption came, expected a last line "Caption: ..."; {said}.')
 
 
-def plan_edit(speaker: Speaker, chat: Chat, picture: Tensor, instruction: str) -> tuple[str, str]:
-    """Describe a picture, then rewrite the description by an instruction.
+def plan_edits(
+    speaker: Speaker, chat: Chat, pictures: Sequence[Tensor], instruction: str
+) -> list[tuple[str, str]]:
+    """Describe each picture, then rewrite the description by the instruction.
 
-    Returns: source caption and target caption.
+    Returns: source caption and target caption per picture.
     Raises: ValueError for an empty instruction, or if the LLM writes nothing.
     """
     if not instruction.strip():
         raise ValueError("the instruction is empty, expected what to change. Write it.")
-    describe = fill_request(DESCRIBE_REQUEST, num_pictures=1)
-    source, described = ask(speaker, chat, describe, [picture])
+    describe = fill_request(DESCRIBE_REQUEST)
+    described = ask_about_each(speaker, chat, describe, pictures)
     rewrite = fill_request(REWRITE_REQUEST, instruction)
-    target, _ = ask(speaker, described, rewrite)
-    for name, caption in (("description of the picture", source), ("changed one", target)):
-        if not caption.strip():
+    rewritten = ask_each(speaker, [told.say("user", rewrite) for _, told in described])
+    plans = [
+        (source.strip(), target.strip())
+        for (source, _), (target, _) in zip(described, rewritten, strict=True)
+    ]
+    for index, (source, target) in enumerate(plans):
+        if not source or not target:
+            name = "changed description" if source else "description"
             raise ValueError(
-                f"the language model wrote no {name}. Try another picture or other words, or "
-                "write the source and target captions yourself."
+                f"the language model wrote no {name} of picture {index + 1}. Try another picture "
+                "or other words, or write the source and target captions yourself."
             )
-    return source.strip(), target.strip()
+    return plans

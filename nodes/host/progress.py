@@ -47,11 +47,11 @@ class TextStream:
     def __call__(self, text: str, done: int, total: int) -> None:
         check_interrupted()
         self.bar.update_absolute(done, total)
-        if time.monotonic() - self.sent_at >= SECONDS_BETWEEN_TEXTS:
-            self.show(text)
+        if done >= total or time.monotonic() - self.sent_at >= SECONDS_BETWEEN_TEXTS:
+            self.show(text)  # the last text of an answer is never held back
 
     def show(self, text: str) -> None:
-        """Send the text at once: the last one of an answer must not be held back."""
+        """Send the text at once."""
         self.sent_at = time.monotonic()
         context = get_executing_context()
         if context is not None:

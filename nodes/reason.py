@@ -1,0 +1,92 @@
+"""Thinking in text before drawing."""
+
+from comfy_api.v0_0_2 import io
+
+from ..blip3u_core.chat import Chat
+from ..blip3u_core.reason import plan_edits, reason
+from .inputs import chat_input, llm_input, pictures_in, sampling_inputs, sampling_of
+from .types import BLIP3U_CHAT
+
+
+class Reason(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="BLIP3U_Reason",
+            display_name="Reason",
+            category="BLIP3-U/language",
+            description="The language model thinks in text about what the picture should show, "
+            "then says the final caption. Draw from the caption, or connect chat_out to Visual "
+            "Tokens with an empty prompt to draw with the whole reasoning in view.",
+            inputs=[
+                llm_input(),
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    default="The fruit that fell on Newton's head",
+                    tooltip="What to think about: a riddle, a situation, a wish.",
+                ),
+                io.Image.Input(
+                    "image",
+                    optional=True,
+                    tooltip="Pictures to think about; a batch counts one by one, in order.",
+                ),
+                chat_input("A dialogue that the prompt continues."),
+                *sampling_inputs(),
+            ],
+            outputs=[
+                io.String.Output("reasoning", display_name="reasoning"),
+                io.String.Output("caption", display_name="caption"),
+                BLIP3U_CHAT.Output("chat_out", display_name="chat_out"),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, llm, prompt, max_new_tokens, temperature, top_p, seed, image=None, chat=None
+    ) -> io.NodeOutput:
+        speaker = llm.speaker(sampling_of(max_new_tokens, temperature, top_p, seed))
+        thought = reason(speaker, chat or Chat(), prompt, pictures_in(image))
+        return io.NodeOutput(thought.reasoning, thought.caption, thought.chat)
+
+
+class EditPlan(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="BLIP3U_EditPlan",
+            display_name="Edit Plan",
+            category="BLIP3-U/edit",
+            description="The language model describes a picture, then rewrites the description "
+            "by your instruction: the two captions that Edit CLIP Features moves between.",
+            inputs=[
+                llm_input(),
+                io.Image.Input(
+                    "image", tooltip="The picture to edit; of a batch, each gets its own plan."
+                ),
+                io.String.Input(
+                    "instruction",
+                    multiline=True,
+                    default="Make it a winter night",
+                    tooltip="What to change. Everything you do not mention should stay.",
+                ),
+                chat_input("A dialogue before it, so that the instruction may refer to it."),
+            ],
+            outputs=[
+                io.String.Output(
+                    "source_caption", display_name="source_caption", is_output_list=True
+                ),
+                io.String.Output(
+                    "target_caption", display_name="target_caption", is_output_list=True
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, llm, image, instruction, chat=None) -> io.NodeOutput:
+        speaker = llm.speaker(sampling_of(512, 0.0, 1.0, 0))
+        plans = plan_edits(speaker, chat or Chat(), pictures_in(image), instruction)
+        return io.NodeOutput([source for source, _ in plans], [target for _, target in plans])
+
+
+NODES = (Reason, EditPlan)
