@@ -1,0 +1,68 @@
+"""`python -m benchmarks.meaning`: does blip3u-tiny draw, see and edit what is meant?
+
+Every row is measured by the scorer (`benchmarks/scorer.py`) on held-out cases with fixed seeds;
+the numbers in brackets are 95 % Wilson intervals.
+"""
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.contact_sheet import save_contact_sheet
+from benchmarks.meaning_edits import GROUPS
+from benchmarks.meaning_model import MeaningModel, Settings
+from benchmarks.meaning_rows import Report
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m benchmarks.meaning", description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, default=ROOT / "models" / "blip3u-tiny")
+    parser.add_argument("--rows", nargs="+", choices=GROUPS, default=list(GROUPS))
+    parser.add_argument("--cases", type=int, default=200, help="held-out cases a row")
+    parser.add_argument("--steps", type=int, default=Settings.steps)
+    parser.add_argument("--decoder-steps", type=int, default=None, help="default: the checkpoint's")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--sheet", type=Path, default=None, help="where the contact sheet goes")
+    return parser.parse_args(arguments)
+
+
+def markdown_table(report: Report) -> str:
+    lines = ["| row | measured (95 % interval) | goal | cases |", "|---|---|---|---|"]
+    for row in report.rows:
+        goal = "report" if row.goal is None else f"{row.goal:.2f}"
+        if row.goal is not None:
+            goal += " reached" if row.rate.value >= row.goal else " missed"
+        name = row.name.replace("  ", "&nbsp;&nbsp;")
+        lines.append(f"| {name} | {row.rate} | {goal} | {row.rate.total} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    torch.set_num_threads(options.threads)
+    settings = Settings(steps=options.steps, decoder_steps=options.decoder_steps)
+    model = MeaningModel(options.checkpoint, settings)
+    report, start = Report(), time.time()
+    for name in options.rows:
+        GROUPS[name](model, options.cases, report)
+    print("\n" + markdown_table(report))
+    print(
+        f"\n{options.checkpoint.name}, {model.settings.steps} feature steps, "
+        f"{model.decoder_steps} decoder steps; {time.time() - start:.0f} s on {options.threads} "
+        f"threads, torch {torch.__version__}, {platform.machine()}"
+    )
+    if options.sheet is not None:
+        save_contact_sheet(report.cards, options.sheet)
+        print(f"contact sheet: {options.sheet}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
