@@ -1,0 +1,227 @@
+"""`python -m benchmarks.paper`: what the published sizes would take on real cards, reckoned.
+
+Per operation, time = max(FLOPs / compute, bytes / bandwidth, 2 us); per stage, the sum of those
+or, without CUDA graphs, launches * 6 us if that is longer: then the GPU waits for Python.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from .counting import Work
+from .stages import DECODER_STEPS, DIT_STEPS, Drawing, Painting
+
+COMPUTE_REACHED = 0.6  # of the dense peak, by good matrix products of these sizes
+BANDWIDTH_REACHED = 0.8
+LAUNCH_SECONDS = 6e-6  # per operation issued by eager PyTorch
+SHORTEST_KERNEL = 2e-6
+RESERVED = 1.2e9  # bytes that the desktop, the CUDA context and the host's reserve take
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Card:
+    """Numbers of the makers' data sheets; `link` is what PCIe reaches in practice."""
+
+    name: str
+    flops: float  # bf16, dense, float32 accumulation
+    bandwidth: float  # bytes a second
+    memory: float  # bytes
+    link: float  # bytes a second between RAM and card
+
+
+CARDS = (
+    Card("H100 SXM 80 GB", 989e12, 3.35e12, 80e9, 50e9),
+    Card("RTX 4070 12 GB", 58e12, 504e9, 12e9, 25e9),
+    Card("RTX 4060 8 GB", 30e12, 272e9, 8e9, 13e9),
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Work, and the weights that every one of its `passes` goes through."""
+
+    name: str
+    work: Work
+    weight_bytes: float
+    passes: int = 1
+    cast_bytes: float = 0.0  # fp8 storage: read 1, write 2, read 2 instead of reading 2
+
+    @property
+    def memory(self) -> float:
+        return self.weight_bytes + self.work.peak_bytes
+
+    def gpu_seconds(self, card: Card) -> float:
+        """With CUDA graphs, everything on the card."""
+        compute, bandwidth = card.flops * COMPUTE_REACHED, card.bandwidth * BANDWIDTH_REACHED
+        kernels = sum(
+            max(o.flops / compute, o.num_bytes / bandwidth, SHORTEST_KERNEL)
+            for o in self.work.operations
+        )
+        return kernels + self.passes * self.cast_bytes / bandwidth
+
+    def streamed_bytes(self, card: Card) -> float:
+        """Weights that do not fit and cross the link at every pass (low-VRAM mode)."""
+        return min(self.weight_bytes, max(0.0, self.memory - (card.memory - RESERVED)))
+
+    def stream_seconds(self, card: Card) -> float:
+        return self.passes * self.streamed_bytes(card) / card.link
+
+    def launch_seconds(self) -> float:
+        return self.work.launches * LAUNCH_SECONDS
+
+    def seconds(self, card: Card, graphs: bool = False) -> float:
+        """Time with the weights where they are after loading, and what does not fit streamed."""
+        busy = self.gpu_seconds(card)
+        launched = busy if graphs else max(busy, self.launch_seconds())
+        return max(launched, self.stream_seconds(card))
+
+    def limit(self, card: Card) -> str:
+        """What the time is made of."""
+        busy = self.gpu_seconds(card)
+        parts = {
+            "link": self.stream_seconds(card),
+            "launches": self.launch_seconds(),
+            "compute": busy if self._compute_share(card) > 0.5 else 0.0,
+            "bandwidth": busy if self._compute_share(card) <= 0.5 else 0.0,
+        }
+        return max(parts, key=lambda name: parts[name])
+
+    def _compute_share(self, card: Card) -> float:
+        compute, bandwidth = card.flops * COMPUTE_REACHED, card.bandwidth * BANDWIDTH_REACHED
+        bound = sum(
+            o.flops / compute
+            for o in self.work.operations
+            if o.flops / compute > o.num_bytes / bandwidth
+        )
+        return bound / self.gpu_seconds(card)
+
+
+def stages(size: str, fp8: bool = False) -> dict[str, Stage]:
+    """All stages of "8b" or "4b", by a short name."""
+    drawing, painting = Drawing(size), Painting()
+    llm_fp8 = drawing.matrices("model.layers.") if fp8 else 0
+    dit_fp8 = drawing.matrices("model.dit.") if fp8 else 0
+    llm, dit = 2 * drawing.llm_parameters - llm_fp8, 2 * drawing.dit_parameters - dit_fp8
+    unet, vae = 2 * painting.unet_parameters, 2 * painting.vae_parameters
+    plain = Stage("DiT, 30 steps, straightforward", drawing.dit_plain(), dit, DIT_STEPS)
+    ours = Stage("DiT, 30 steps", drawing.dit_ours(), dit, DIT_STEPS)
+    step = painting.unet_step()
+    return {
+        "tokens": Stage("LLM: visual tokens", drawing.visual_tokens(), llm, 1, 3.0 * llm_fp8),
+        "answer": Stage("LLM: look, 64 answer tokens", drawing.answer(), llm, 64, 3.0 * llm_fp8),
+        "plain": replace(plain, cast_bytes=3.0 * dit_fp8),
+        "dit": replace(ours, cast_bytes=3.0 * dit_fp8),
+        "unet": Stage("decoder UNet, 50 steps", step * DECODER_STEPS, unet, DECODER_STEPS),
+        "vae": Stage("VAE, 1024 x 1024", painting.decode(), vae),
+    }
+
+
+def work_table(found: dict[str, Stage]) -> Iterator[str]:
+    yield "| stage | TFLOP | GB moved | launches | weights GB | activations GB |"
+    yield "|---|--:|--:|--:|--:|--:|"
+    for stage in found.values():
+        work = stage.work
+        yield (
+            f"| {stage.name} | {work.flops / 1e12:.2f} | {work.num_bytes / GB:.0f} | "
+            f"{work.launches} | {stage.weight_bytes / GB:.2f} | {work.peak_bytes / GB:.2f} |"
+        )
+
+
+def time_table(found: dict[str, Stage]) -> Iterator[str]:
+    yield "| stage | " + " | ".join(f"{card.name} | bound by" for card in CARDS) + " |"
+    yield "|---|" + "--:|---|" * len(CARDS)
+    for stage in found.values():
+        cells = [f"{duration(stage.seconds(card))} | {stage.limit(card)}" for card in CARDS]
+        yield f"| {stage.name} | " + " | ".join(cells) + " |"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to run a text-to-image graph."""
+
+    name: str
+    size: str = "8b"
+    fp8: bool = False
+    plain_dit: bool = False
+    graphs: bool = False
+    dit_steps: float = 1.0  # of 30
+    decoder_steps: float = 1.0  # of 50, counting a step without guidance as half of one
+
+    def parts(self, known: dict[tuple[str, bool], dict[str, Stage]]) -> dict[str, Stage]:
+        found = known[self.size, self.fp8]
+        return {
+            "tokens": found["tokens"],
+            "dit": found["plain" if self.plain_dit else "dit"],
+            "unet": found["unet"],
+            "vae": found["vae"],
+        }
+
+    def seconds(self, parts: dict[str, Stage], card: Card, new_prompt: bool) -> float:
+        """One picture; weights that leave for others are brought back over the link."""
+        shares = {"tokens": 1.0, "dit": self.dit_steps, "unet": self.decoder_steps, "vae": 1.0}
+        used = [name for name in shares if new_prompt or name != "tokens"]
+        total = sum(shares[name] * parts[name].seconds(card, self.graphs) for name in used)
+        weights = sum(parts[name].weight_bytes for name in used)
+        room = card.memory - RESERVED
+        moved = 0.0 if weights + parts["vae"].work.peak_bytes <= room else weights
+        streamed = sum(parts[name].streamed_bytes(card) for name in used)
+        return total + max(0.0, moved - streamed) / card.link
+
+
+CHOICES = (
+    Choice("bf16"),
+    Choice("bf16, straightforward DiT", plain_dit=True),
+    Choice("bf16, CUDA graphs", graphs=True),
+    Choice("fp8 storage", fp8=True),
+    Choice("bf16, 20 DiT steps", dit_steps=20 / 30),
+    Choice("bf16, 25 decoder steps", decoder_steps=0.5),
+    Choice("bf16, guidance in the first half of the decoder", decoder_steps=0.75),
+    Choice("4B, bf16", size="4b"),
+    Choice("4B, fp8 storage", size="4b", fp8=True),
+)
+
+
+def choice_table(known: dict[tuple[str, bool], dict[str, Stage]]) -> Iterator[str]:
+    names = " | ".join(f"{card.name}: new prompt | new seed" for card in CARDS)
+    yield f"| text to image, 1024 x 1024 | largest stage GB | {names} |"
+    yield "|---|--:|" + "--:|--:|" * len(CARDS)
+    for choice in CHOICES:
+        parts = choice.parts(known)
+        largest = max(stage.memory for stage in parts.values()) / GB
+        times = [
+            duration(choice.seconds(parts, card, new)) for card in CARDS for new in (True, False)
+        ]
+        yield f"| {choice.name} | {largest:.1f} | " + " | ".join(times) + " |"
+
+
+def answer_table(known: dict[tuple[str, bool], dict[str, Stage]]) -> Iterator[str]:
+    yield "| answer of 64 tokens | LLM GB | " + " | ".join(card.name for card in CARDS) + " |"
+    yield "|---|--:|" + "--:|" * len(CARDS)
+    for (size, fp8), found in known.items():
+        stage = found["answer"]
+        times = " | ".join(duration(stage.seconds(card)) for card in CARDS)
+        name = f"{size.upper()}, {'fp8 storage' if fp8 else 'bf16'}"
+        yield f"| {name} | {stage.memory / GB:.1f} | {times} |"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 0.1:
+        return f"{1000 * seconds:.1f} ms"
+    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def main() -> None:
+    known = {(size, fp8): stages(size, fp8) for size in ("8b", "4b") for fp8 in (False, True)}
+    for size in ("8b", "4b"):
+        print(f"\n### {size.upper()}: work, one picture, bf16\n")
+        print("\n".join(work_table(known[size, False])))
+        print(f"\n### {size.upper()}: expected time in bf16, eager\n")
+        print("\n".join(time_table(known[size, False])))
+    print("\n### What each option buys\n")
+    print("\n".join(choice_table(known)))
+    print("\n### Answers about a picture\n")
+    print("\n".join(answer_table(known)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""The work of every stage at the published sizes, counted on the meta device: no weights needed.
+
+The sizes come from the manifests of the golden set (key -> shape of the real checkpoints).
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from blip3u_core.config import NextDiTConfig
+from blip3u_core.language_config import TextConfig, VisionConfig
+from blip3u_core.nextdit import NextDiT
+from blip3u_core.text_model import KeyValueCache, TextModel
+from blip3u_core.vae import Vae, VaeConfig
+from blip3u_core.vision_model import VisionModel
+
+from .counting import Work, count
+
+MANIFESTS = Path(__file__).parents[1] / "tests" / "golden" / "oracle" / "manifests"
+DTYPE = torch.bfloat16
+
+PROMPT_TOKENS = 40  # a caption with its template, `[IMG]` included
+PICTURE_GRID = (32, 32)  # patches of a 448 x 448 picture: 256 tokens
+ANSWER_TOKENS = 64
+DIT_STEPS = 30
+DECODER_STEPS = 50
+PICTURE_SIDE = 1024
+
+
+def manifest(name: str) -> dict[str, Any]:
+    return json.loads((MANIFESTS / f"manifest_{name}.json").read_text(encoding="utf-8"))
+
+
+def meta(*shape: int, dtype: torch.dtype = DTYPE) -> Tensor:
+    return torch.empty(*shape, dtype=dtype, device="meta")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """LLM and DiT of one published size, "8b" or "4b"."""
+
+    name: str
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        return manifest(self.name)
+
+    def shapes(self, prefix: str) -> dict[str, tuple[int, ...]]:
+        keys = self.manifest["keys"].items()
+        return {k[len(prefix) :]: tuple(v[0]) for k, v in keys if k.startswith(prefix)}
+
+    def parameters(self, *prefixes: str) -> int:
+        """Numbers under these prefixes; a tied output layer counts once."""
+        keys = self.manifest["keys"]
+        tied = self.manifest["config"]["tie_word_embeddings"]
+        return sum(
+            math.prod(shape)
+            for key, (shape, _) in keys.items()
+            if key.startswith(prefixes) and not (tied and key.startswith("lm_head"))
+        )
+
+    @property
+    def llm_parameters(self) -> int:
+        return self.parameters("") - self.dit_parameters
+
+    @property
+    def dit_parameters(self) -> int:
+        return self.parameters("model.dit.")
+
+    def matrices(self, prefix: str) -> int:
+        """Numbers in the 2-D weights of layers: what fp8 storage shrinks."""
+        return sum(
+            math.prod(shape)
+            for key, (shape, _) in self.manifest["keys"].items()
+            if key.startswith(prefix) and ".layers." in key and len(shape) == 2
+        )
+
+    @cached_property
+    def text_config(self) -> TextConfig:
+        return TextConfig.from_dict(self.manifest["config"])
+
+    @cached_property
+    def text_model(self) -> TextModel:
+        return TextModel(self.text_config, DTYPE, "meta")
+
+    @cached_property
+    def vision_model(self) -> VisionModel:
+        return VisionModel(VisionConfig.from_dict(self.manifest["config"]), DTYPE, "meta")
+
+    @cached_property
+    def dit(self) -> NextDiT:
+        config = NextDiTConfig.from_shapes(self.shapes("model.dit.model."), self.manifest["config"])
+        return NextDiT(config, DTYPE, "meta")
+
+    def read(self, length: int, known: int = 0, logits: bool = False, batch: int = 1) -> Work:
+        """Read `length` tokens behind `known` ones; with scores of the next token or without."""
+        config, model = self.text_config, self.text_model
+        cache = KeyValueCache(config.num_layers) if known or logits else None
+        if known:
+            new = meta(batch, config.num_kv_heads, known + 1, config.head_dim)
+            cache.keys, cache.values = [new] * config.num_layers, [new] * config.num_layers
+            cache.length = known
+        embeds = meta(batch, length, config.hidden_size)
+        positions = torch.empty(3, batch, length, dtype=torch.long, device="meta")
+
+        def run() -> None:
+            hidden = model(embeds, positions, None, cache)
+            if logits:
+                model.embed_tokens.project(hidden[:, -1]).float()
+
+        return count(run)
+
+    def look(self) -> Work:
+        """The vision tower on one picture."""
+        tower, patches = self.vision_model, PICTURE_GRID[0] * PICTURE_GRID[1]
+        values = VisionConfig.from_dict(self.manifest["config"]).patch_values
+        return count(lambda: tower(meta(patches, values), [PICTURE_GRID]))
+
+    def visual_tokens(self) -> Work:
+        """What a picture's prompt costs: no output layer, no cache."""
+        queries = self.dit_grid**2
+        return self.read(PROMPT_TOKENS + queries)
+
+    def answer_token(self) -> Work:
+        """One token of an answer about a picture, half-way through the answer."""
+        picture = PICTURE_GRID[0] * PICTURE_GRID[1] // 4
+        return self.read(1, known=PROMPT_TOKENS + picture + ANSWER_TOKENS // 2, logits=True)
+
+    def answer(self) -> Work:
+        """Look at a picture, read the question, write the answer."""
+        picture = PICTURE_GRID[0] * PICTURE_GRID[1] // 4
+        prefill = self.read(PROMPT_TOKENS + picture, logits=True)
+        return self.look() + prefill + self.answer_token() * (ANSWER_TOKENS - 1)
+
+    @property
+    def dit_grid(self) -> int:
+        return self.dit.config.input_size
+
+    def dit_plain(self, steps: int = DIT_STEPS, batch: int = 1) -> Work:
+        """The straightforward sampling: the whole network on both branches at every step."""
+        config, dit = self.dit.config, self.dit
+        x = meta(2 * batch, config.in_channels, self.dit_grid, self.dit_grid)
+        context = meta(2 * batch, self.dit_grid**2, config.condition_dim)
+        timesteps = meta(2 * batch, dtype=torch.float32)
+        return count(lambda: dit(x, timesteps, context)) * steps
+
+    def dit_ours(self, steps: int = DIT_STEPS, batch: int = 1) -> Work:
+        """Ours: condition and modulation once, the null branch as a single token."""
+        config, dit = self.dit.config, self.dit
+        x = meta(2 * batch, config.in_channels, self.dit_grid, self.dit_grid)
+        tokens = meta(batch, self.dit_grid**2, config.condition_dim)
+        timesteps = meta(steps, 1, dtype=torch.float32)
+        held: dict[str, Any] = {}
+
+        def prepare() -> None:
+            null = dit.prepare(tokens[:1, :1]).expand(batch)
+            held["conditions"] = null, dit.prepare(tokens)
+            pooled = torch.cat([condition.pooled for condition in held["conditions"]])
+            held["step"] = next(iter(dit.modulate(timesteps, pooled).steps()))
+
+        def step() -> None:
+            dit.velocity(x, held["step"], held["conditions"])
+
+        return count(prepare) + count(step) * steps
+
+
+class Painting:
+    """The diffusion decoder and its VAE; the same for 8B and 4B."""
+
+    @cached_property
+    def unet(self) -> torch.nn.Module:
+        from diffusers import UNet2DConditionModel
+
+        with torch.device("meta"):
+            return UNet2DConditionModel.from_config(manifest("decoder_unet")["config"]).to(DTYPE)
+
+    @property
+    def unet_parameters(self) -> int:
+        return manifest("decoder_unet")["total_parameters"]
+
+    @property
+    def vae_parameters(self) -> int:
+        return manifest("decoder_vae")["total_parameters"]
+
+    def unet_step(self, batch: int = 2, side: int = PICTURE_SIDE) -> Work:
+        """One step; batch 2 is one picture with guidance."""
+        unet, config = self.unet, self.unet.config
+        tokens = meta(batch, 64, config.cross_attention_dim)
+        added = {"text_embeds": meta(batch, config.cross_attention_dim), "time_ids": meta(batch, 6)}
+        x = meta(batch, config.in_channels, side // 8, side // 8)
+        t = meta(batch, dtype=torch.float32)
+        return count(lambda: unet(x, t, tokens, added_cond_kwargs=added))
+
+    def decode(self, side: int = PICTURE_SIDE) -> Work:
+        """VAE latent to picture."""
+        vae = Vae(VaeConfig.from_json(manifest("decoder_vae")["config"]), device="meta").to(DTYPE)
+        latent = meta(1, 4, side // 8, side // 8)
+        return count(lambda: vae.decode(latent))

@@ -1,0 +1,125 @@
+"""The counters behind `benchmarks/paper.py`, against torch's own and against formulas."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.counting import count, real_bytes
+from benchmarks.paper import CARDS, Stage
+from benchmarks.stages import Drawing, meta
+from blip3u_core.config import NextDiTConfig
+from blip3u_core.nextdit import NextDiT
+
+TINY = NextDiTConfig(
+    in_channels=8,
+    dim=16,
+    num_layers=2,
+    num_heads=2,
+    num_kv_heads=1,
+    ffn_dim=24,
+    condition_dim=12,
+    input_size=2,
+)
+
+
+def test_flops_are_those_of_torchs_counter_on_real_numbers():
+    inputs = torch.zeros(2, 8, 3, 3), torch.tensor([5.0, 7.0]), torch.zeros(2, 5, 12)
+    as_products = sdpa_kernel(SDPBackend.MATH)  # the counter does not know the CPU's kernel
+    with FlopCounterMode(display=False) as expected, torch.no_grad(), as_products:
+        NextDiT(TINY)(*inputs)
+    on_meta = NextDiT(TINY, device="meta")
+    work = count(lambda: on_meta(*(tensor.to("meta") for tensor in inputs)))
+    assert work.flops == expected.get_total_flops()
+
+
+def test_a_product_reads_both_matrices_and_writes_one():
+    a, b = meta(3, 4), meta(4, 5)
+    work = count(lambda: a @ b)
+    assert [(o.flops, o.num_bytes) for o in work.operations] == [
+        (2 * 3 * 4 * 5, 2 * (3 * 4 + 4 * 5 + 3 * 5))
+    ]
+
+
+def test_views_launch_nothing_and_changes_in_place_do():
+    x = meta(4, 6)
+    assert count(lambda: x.view(6, 4).transpose(0, 1)[1:].unflatten(0, (1, -1))).launches == 0
+    assert count(lambda: x.add_(1)).launches == 1
+    assert count(lambda: torch.empty_like(x)).launches == 0
+
+
+def test_attention_is_one_kernel_that_reads_shared_heads_once():
+    q, k = meta(2, 4, 6, 8), meta(2, 1, 5, 8)
+    work = count(lambda: F.scaled_dot_product_attention(q, k.expand(-1, 4, -1, -1), k))
+    assert (work.launches, work.flops) == (1, 2 * 2 * 4 * 6 * 5 * (8 + 8))
+    assert work.num_bytes == 2 * (2 * q.numel() + 2 * k.numel())
+    assert real_bytes(k.expand(-1, 4, -1, -1)) == real_bytes(k)
+
+
+def test_peak_is_what_is_alive_at_once():
+    x = meta(1000)  # 2000 bytes, made outside: not counted
+
+    def run():
+        y = x * 2
+        y = y * 2  # both alive for a moment
+        return y * 2
+
+    assert count(run).peak_bytes == 2 * 2000
+
+
+def test_computing_on_the_cpu_does_not_count():
+    assert count(lambda: torch.ones(3) + 1).launches == 0
+
+
+@pytest.fixture(scope="module")
+def drawing() -> Drawing:
+    return Drawing("8b")
+
+
+def test_parameters_are_the_published_ones(drawing: Drawing):
+    assert drawing.llm_parameters + drawing.dit_parameters == 9_654_567_840
+    assert drawing.dit_parameters == pytest.approx(1.365e9, rel=1e-3)
+    assert Drawing("4b").llm_parameters < 4e9  # the tied output layer counts once
+
+
+def test_flops_of_a_dit_step_follow_the_formula(drawing: Drawing):
+    c, tokens, rows = drawing.dit.config, 64, 2 * 64
+    square = 2 * c.dim * c.dim
+    attention = 4 * tokens * c.dim  # scores and sums, per query
+    ffn = 6 * c.dim * c.ffn_dim
+    outer = 4 * c.dim * c.in_channels
+    null_layer = 4 * square + attention + ffn  # q, k, v, out; no cross-attention
+    own_layer = null_layer + square + attention
+    step = rows * outer + c.num_layers * tokens * (null_layer + own_layer)
+    one, two = (drawing.dit_ours(steps).flops for steps in (1, 2))
+    modulation = 2 * (256 + 1024) * 1024 + 2 * 2 * 1024 * (4 * c.num_layers + 1) * c.dim
+    assert two - one == step + modulation
+    plain = drawing.dit_plain(1).flops
+    assert 0.80 < step / plain < 0.85  # what is necessary at each step
+
+
+def test_flops_of_reading_are_two_per_weight_and_token(drawing: Drawing):
+    length = 104
+    weights = drawing.matrices("model.layers.")
+    attention = 4 * length * length * drawing.text_config.hidden_size * 28
+    assert drawing.read(length).flops == 2 * length * weights + attention
+
+
+def test_an_answers_token_moves_all_weights_of_the_text_model_once(drawing: Drawing):
+    config = drawing.text_config
+    weights = drawing.matrices("model.layers.") + config.vocab_size * config.hidden_size
+    assert drawing.answer_token().num_bytes == pytest.approx(2 * weights, rel=0.03)
+
+
+def test_what_does_not_fit_is_streamed_and_nothing_else():
+    work = count(lambda: meta(4, 4) @ meta(4, 4))
+    big, small = (Stage("s", work, weight_bytes=size, passes=3) for size in (20e9, 1e9))
+    h100, _, small_card = CARDS
+    assert big.streamed_bytes(h100) == 0
+    assert big.streamed_bytes(small_card) == pytest.approx(20e9 - (8e9 - 1.2e9), rel=1e-6)
+    assert small.streamed_bytes(small_card) == 0
+    assert big.limit(small_card) == "link"
+    assert math.isclose(big.seconds(small_card), 3 * big.streamed_bytes(small_card) / 13e9)
