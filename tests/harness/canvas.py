@@ -1,0 +1,181 @@
+"""The real ComfyUI canvas in a headless browser: load, arrange, run and read graphs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, sync_playwright
+
+from harness.browser import FLAGS, find_browser
+from harness.comfy import Host
+
+READY = (
+    "window.app && app.graph && app.canvas && app.extensionManager && window.LiteGraph && "
+    "LiteGraph.registered_node_types['BLIP3U_LoadModel']"
+)
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "LiteGraph.Canvas.MinFontSizeForLOD": 0,
+    "Comfy.Minimap.Visible": False,
+    "Comfy.Workflow.ShowMissingModelsWarning": False,
+}
+
+# Left to right by the way of the data: a node stands one column before its first reader.
+ARRANGE = """(sizes) => {
+  const nodes = app.graph._nodes, ids = new Map(nodes.map(n => [n.id, n]));
+  const links = Object.values(app.graph.links instanceof Map ?
+    Object.fromEntries(app.graph.links) : app.graph.links);
+  const into = id => links.filter(l => l.target_id == id).map(l => l.origin_id);
+  const from = id => links.filter(l => l.origin_id == id).map(l => l.target_id);
+  const depth = new Map();
+  const deep = id => {
+    if (!depth.has(id)) depth.set(id, Math.max(-1, ...into(id).map(deep)) + 1);
+    return depth.get(id);
+  };
+  nodes.forEach(n => deep(n.id));
+  [...nodes].sort((a, b) => depth.get(b.id) - depth.get(a.id)).forEach(n => {
+    const readers = from(n.id).map(id => depth.get(id));
+    if (readers.length && into(n.id).length == 0) depth.set(n.id, Math.min(...readers) - 1);
+  });
+  const columns = [];
+  nodes.forEach(n => {
+    const wanted = sizes[n.type], least = n.computeSize();
+    const width = Math.max(wanted ? wanted[0] : 320, least[0]);
+    n.setSize([width, Math.max(wanted ? wanted[1] : 0, n.computeSize()[1])]);
+    (columns[depth.get(n.id)] ||= []).push(n);
+  });
+  let x = 0;
+  columns.forEach(column => {
+    const middle = n => {
+      const above = into(n.id).map(id => ids.get(id)).filter(m => m.placed);
+      if (!above.length) return -1;
+      return above.reduce((sum, m) => sum + m.pos[1] + m.size[1] / 2, 0) / above.length;
+    };
+    column.sort((a, b) => middle(a) - middle(b));
+    let y = 0;
+    column.forEach(n => { n.pos = [x, y]; y += n.size[1] + 70; });
+    column.forEach(n => { n.placed = true; });
+    x += Math.max(...column.map(n => n.size[0])) + 90;
+  });
+  nodes.forEach(n => { delete n.placed; });
+}"""
+
+ADD_NOTE = """([text, width, height]) => {
+  const note = LiteGraph.createNode('MarkdownNote');
+  app.graph.add(note);
+  note.setSize([width, height]);
+  note.pos = [-width - 90, 0];
+  note.widgets[0].value = text;
+}"""
+
+PROBLEMS = """() => {
+  const missing = app.graph._nodes.filter(n => !LiteGraph.registered_node_types[n.type]);
+  const loose = [];
+  app.graph._nodes.forEach(n => (n.inputs || []).forEach(i => {
+    if (i.link == null && !i.widget && i.shape != 7) loose.push(`${n.type}.${i.name}`);
+  }));
+  return [...missing.map(n => `missing node ${n.type}`), ...loose.map(n => `loose ${n}`)];
+}"""
+
+OVERLAPS = """() => {
+  const box = n => [n.pos[0], n.pos[1] - 30, n.pos[0] + n.size[0], n.pos[1] + n.size[1]];
+  const found = [], nodes = app.graph._nodes;
+  nodes.forEach((a, i) => nodes.slice(i + 1).forEach(b => {
+    const [p, q] = [box(a), box(b)];
+    if (p[0] < q[2] && q[0] < p[2] && p[1] < q[3] && q[1] < p[3]) found.push([a.title, b.title]);
+  }));
+  return found;
+}"""
+
+
+class Canvas:
+    """One open page. Errors of the page are kept in `errors`."""
+
+    def __init__(self, page: Page, host: Host):
+        self.page = page
+        self.host = host
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def open(self) -> None:
+        self.page.goto(self.host.url)
+        self.page.wait_for_function(READY, timeout=120_000)
+
+    def load_api(self, graph: dict[str, Any], name: str) -> None:
+        self.page.evaluate("([graph, name]) => app.loadApiJson(graph, name)", [graph, name])
+
+    def load(self, canvas: dict[str, Any]) -> None:
+        self.page.evaluate("graph => app.loadGraphData(graph, true, true)", canvas)
+
+    def arrange(self, sizes: dict[str, list[int]]) -> None:
+        self.page.evaluate(ARRANGE, sizes)
+
+    def add_note(self, text: str, width: int, height: int) -> None:
+        self.page.evaluate(ADD_NOTE, [text, width, height])
+
+    def serialized(self) -> dict[str, Any]:
+        return self.page.evaluate("() => app.graph.serialize()")
+
+    def api(self) -> dict[str, Any]:
+        return self.page.evaluate("async () => (await app.graphToPrompt()).output")
+
+    def problems(self) -> list[str]:
+        return self.page.evaluate(PROBLEMS)
+
+    def overlaps(self) -> list[list[str]]:
+        return self.page.evaluate(OVERLAPS)
+
+    def fit(self) -> None:
+        command = "() => app.extensionManager.command.execute('Comfy.Canvas.FitView')"
+        self.page.evaluate(command)
+        self.page.wait_for_timeout(600)
+
+    def run(self, timeout: float = 300) -> str:
+        """Press Run and wait for the end. Returns the host's status: "success" or "error"."""
+        before = set(self.host.get("/history"))
+        self.fit()
+        self.page.evaluate("() => app.queuePrompt(0, 1)")
+        return self.wait_for_end(before, timeout)
+
+    def wait_for_end(self, before: set[str], timeout: float = 300) -> str:
+        for _ in range(int(timeout * 4)):
+            history = self.host.get("/history")
+            new = [entry for key, entry in history.items() if key not in before]
+            if new:
+                self.page.wait_for_timeout(1500)  # pictures are fetched after the end
+                return new[-1]["status"]["status_str"]
+            self.page.wait_for_timeout(250)
+        raise TimeoutError(f"the canvas' graph did not end within {timeout} s")
+
+    def shown_pictures(self) -> int:
+        """Pictures that nodes of the canvas show."""
+        count = "() => app.graph._nodes.reduce((sum, n) => sum + (n.imgs ? n.imgs.length : 0), 0)"
+        return self.page.evaluate(count)
+
+    def shown_texts(self) -> list[str]:
+        """Texts in the read-only widgets of nodes that show text."""
+        return self.page.evaluate(
+            """shown => app.graph._nodes.filter(n => shown.includes(n.type))
+                .map(n => (n.widgets || []).map(w => String(w.value ?? '')).join(' '))""",
+            ["PreviewAny", "BLIP3U_ShowChat"],
+        )
+
+    def screenshot(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=str(file))
+
+
+@contextmanager
+def open_canvas(host: Host, width: int = 1600, height: int = 900) -> Iterator[Canvas]:
+    """A page on the host's canvas, tutorial and templates out of the way."""
+    host.post("/api/settings", SETTINGS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=FLAGS)
+        page = browser.new_page(viewport={"width": width, "height": height})
+        canvas = Canvas(page, host)
+        try:
+            canvas.open()
+            yield canvas
+        finally:
+            browser.close()
