@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
 from harness.comfy import Host, make_base_folder, running_host
 
 

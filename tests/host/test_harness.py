@@ -1,8 +1,9 @@
 """The harness itself: tensors go in and come out unchanged, and failures are told as texts."""
 
 import torch
-from harness.comfy import ORACLE, Host
 from safetensors.torch import load_file
+
+from harness.comfy import ORACLE, Host
 
 DIT = str(ORACLE / "goldens" / "dit.safetensors")
 
