@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from harness.comfy import ORACLE
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -13,6 +12,7 @@ from blip3u_core.config import NextDiTConfig
 from blip3u_core.edit import edit_clip_features, edit_features, edit_sigmas
 from blip3u_core.flow import linear_sigmas
 from blip3u_core.nextdit import NextDiT
+from harness.comfy import ORACLE
 
 SHAPE = (3, 5, 4, 4)
 

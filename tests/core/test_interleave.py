@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from harness.comfy import ORACLE
 from torch import Tensor
 
 from blip3u_core import interleave as module
@@ -22,6 +21,7 @@ from blip3u_core.prompt import (
     fill_request,
 )
 from blip3u_core.qwen import LanguageModel, build_language_model
+from harness.comfy import ORACLE
 
 ASK = Chat().say("user", fill_request(INTERLEAVE_REQUEST, "a day at the sea"))
 
