@@ -35,7 +35,19 @@ RELATION_PHRASES = {
     "below": ("below", "under"),
 }
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
-OPENINGS = ("", "", "", "", "", "a picture of ", "an image of ", "draw ", "show ", "show me ")
+OPENINGS = (
+    "",
+    "",
+    "",
+    "",
+    "",
+    "a picture of ",
+    "a photo of ",
+    "an image of ",
+    "draw ",
+    "show ",
+    "show me ",
+)
 
 
 @dataclass(frozen=True)

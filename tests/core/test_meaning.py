@@ -1,0 +1,130 @@
+"""The meaning benchmark: a perfect model gets 1.0 in every row, a careless one does not."""
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks import meaning_edits, meaning_rows
+from benchmarks.contact_sheet import Card, contact_sheet
+from benchmarks.meaning import markdown_table
+from benchmarks.meaning_edits import GROUPS, tells
+from benchmarks.meaning_rows import Report
+from benchmarks.statistics import Rate
+from training.dialogues import Story
+from training.edits import Edit
+from training.language import Caption, describe
+from training.riddles import Riddle
+from training.world import Object, Scene, render
+
+SCENE = Scene("day", (Object("star", "red", "big", 0, 0), Object("ring", "blue", "small", 2, 1)))
+
+
+class PerfectModel:
+    """Knows the cases, and draws and writes what they ask for."""
+
+    def __init__(self, spoil=lambda scene: scene):
+        self.cases, self.turn, self.spoil = [], 0, spoil
+
+    def wanted(self, case) -> Scene:
+        if isinstance(case, Caption | Riddle):
+            return case.scene
+        if isinstance(case, Edit):
+            return case.target
+        if isinstance(case, list):
+            return case[self.turn - 1].target if self.turn else case[0].source
+        return case
+
+    def draw(self, chats, seed):
+        assert len(chats) == len(self.cases)
+        pictures = [render(self.spoil(self.wanted(case))) for case in self.cases]
+        self.turn += 1
+        return pictures
+
+    def reply(self, chats):
+        return [case.answer for case in self.cases]
+
+    def plan_edits(self, pictures, instructions):
+        return [describe(e.source) for e in self.cases], [describe(e.target) for e in self.cases]
+
+    def encode(self, pictures):
+        return pictures
+
+    def edit(self, features, sources, targets, seed):
+        return self.draw(features, seed)
+
+    def decode(self, features, seed):
+        return features
+
+    def redraw(self, features, before, sources, seed):
+        return features
+
+    def vae_round_trip(self, pictures):
+        return pictures
+
+    def interleave(self, chat, max_pictures, seed):
+        story = self.cases[(seed - 6000) // 10]
+        text = " ".join(f"{s} [picture {i + 1}]" for i, s in enumerate(story.sentences))
+        return f"{text} the end.", [render(scene) for scene in story.scenes]
+
+
+def run(group: str, model: PerfectModel, monkeypatch) -> Report:
+    make_cases = meaning_rows.make_cases
+
+    def recorded(*arguments):
+        model.cases = make_cases(*arguments)
+        return model.cases
+
+    for module in (meaning_rows, meaning_edits):
+        monkeypatch.setattr(module, "make_cases", recorded)
+    report = Report()
+    GROUPS[group](model, 12, report)
+    if group in ("one", "several"):
+        GROUPS["derived"](model, 12, report)
+    return report
+
+
+DRAWN = [group for group in GROUPS if group not in ("questions", "derived")]
+
+
+@pytest.mark.parametrize("group", DRAWN)
+def test_a_perfect_model_is_right_in_every_row(group, monkeypatch):
+    report = run(group, PerfectModel(), monkeypatch)
+    assert report.rows
+    assert [row.name for row in report.rows if row.rate.value != 1.0] == []
+
+
+@pytest.mark.parametrize("group", ["one", "several", "counting", "edit_a", "dialogue"])
+def test_a_model_that_forgets_an_object_is_wrong(group, monkeypatch):
+    def forget(scene: Scene) -> Scene:
+        return replace(scene, objects=scene.objects[1:])
+
+    report = run(group, PerfectModel(forget), monkeypatch)
+    goal_rows = {row.name: row.rate.value for row in report.rows if row.goal is not None}
+    goal_rows.pop("background", None)
+    assert min(goal_rows.values()) < 0.5
+
+
+def test_rates_have_wilson_intervals():
+    low, high = Rate(190, 200).interval
+    assert (low, high) == pytest.approx((0.9104, 0.9726), abs=1e-3)
+    assert Rate(200, 200).interval[0] == pytest.approx(0.9812, abs=1e-3)
+
+
+def test_a_story_must_describe_each_picture_before_it():
+    other = replace(SCENE, background="night")
+    story = Story("", ("", ""), (SCENE, other))
+    good = f"once {describe(SCENE)}. [picture 1] then {describe(other)}. [picture 2] the end."
+    assert tells(good, story)
+    assert not tells(good.replace("[picture 2]", ""), story)
+    assert not tells(good.replace("at night", "by day"), story)
+
+
+def test_the_table_and_the_sheet_show_every_case():
+    report = Report()
+    report.add("one", 0.9, [True] * 9 + [False])
+    report.show("one", ["a", "b"], [[render(SCENE)], [render(SCENE)]], [True, False])
+    assert "| one | 0.900 (0.596-0.982) | 0.90 reached | 10 |" in markdown_table(report)
+    pair = Card("edit", "make it night", (render(SCENE), render(SCENE)), False)
+    sheet = contact_sheet([*report.cards, pair], columns=2)
+    assert sheet.width == 300
+    assert sheet.height == 2 * contact_sheet([pair], columns=2).height
