@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .checkpoint import Checkpoint, Stage
+from .features import features_to_tokens, pooled_features
 from .noise_schedule import NoiseSchedule
 from .vae import Vae, VaeConfig
 from .weights import assign_weights
@@ -21,6 +22,7 @@ from .weights import assign_weights
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
+NEGATIVE_PROMPT = " "  # its features are the negative; it goes to the LLM without a template
 ORIGINAL_SIZE = (1024, 1024)  # what the reference always says of the picture's origin
 CROP = (0, 0)
 
@@ -45,9 +47,9 @@ class Condition:
         crop: tuple[int, int] = CROP,
     ) -> "Condition":
         """Describe CLIP features (B, C, g, g); sizes are (height, width), the crop (top, left)."""
-        tokens = features.flatten(2).transpose(1, 2)  # (B, g * g, C)
+        tokens, pooled = features_to_tokens(features), pooled_features(features)
         ids = torch.tensor([(*original_size, *crop, *target_size)], device=features.device)
-        return cls(tokens, tokens.mean(dim=1), ids.expand(len(tokens), -1))
+        return cls(tokens, pooled, ids.expand(len(tokens), -1))
 
     def __add__(self, other: "Condition") -> "Condition":
         """Both batches, one after the other."""

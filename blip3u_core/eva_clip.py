@@ -15,6 +15,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, gelu, scaled_dot_product_attention
 
+from .image_processing import rgb_image
+
 # OpenAI CLIP's channel statistics, which EVA-CLIP kept.
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -187,7 +189,7 @@ class _Block(nn.Module):
 def crop_pictures(pictures: Tensor, size: int) -> Tensor:
     """Shortest edge to `size`, then the centre square: what the tower was trained on.
 
-    Args: pictures (B, H, W, 3 or more), float in [0, 1]; channels after the third are dropped.
+    Args: pictures (B, H, W, 1 to 4), uint8, or float in [0, 1]; see `rgb_image`.
     Returns: normalised pixels (B, 3, size, size), float32.
     Raises: ValueError for anything that is no picture.
     """
@@ -203,18 +205,12 @@ def squash_pictures(pictures: Tensor, size: int) -> Tensor:
 
 
 def _pil_images(pictures: Tensor) -> list[Image.Image]:
-    if pictures.ndim != 4 or pictures.shape[-1] < 3 or 0 in pictures.shape:
+    if pictures.ndim != 4 or not len(pictures):
         raise ValueError(
-            f"pictures are {tuple(pictures.shape)}, expected (B, H, W, 3) with no empty side. "
+            f"pictures are {tuple(pictures.shape)}, expected (B, H, W, 3) with one or more. "
             "Connect an IMAGE."
         )
-    if not torch.isfinite(pictures).all():
-        raise ValueError(
-            "the picture holds NaN or infinite values, expected numbers in [0, 1]. The step that "
-            "made it failed; look there, or use another precision."
-        )
-    as_bytes = (pictures[..., :3].cpu().float() * 255).round().clamp(0, 255).to(torch.uint8)
-    return [Image.fromarray(np.asarray(item)) for item in as_bytes]
+    return [rgb_image(picture) for picture in pictures]
 
 
 def _resized(image: Image.Image, width: int, height: int) -> Image.Image:

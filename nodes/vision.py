@@ -1,0 +1,85 @@
+"""Pictures become CLIP features: the EVA-CLIP tower."""
+
+from comfy_api.v0_0_2 import io
+
+from .host.paths import find_vision_tower, vision_tower_names
+from .host.precision import WEIGHT_DTYPES, dtype_named
+from .host.vision import EvaClipVision, load_vision_tower
+
+CATEGORY = "BLIP3-U/vision"
+
+
+class LoadVisionTower(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="BLIP3U_LoadVisionTower",
+            display_name="Load EVA-CLIP",
+            category=CATEGORY,
+            description="Loads the vision tower whose features BLIP3-U draws: from "
+            "models/clip_vision, or from inside a checkpoint.",
+            inputs=[
+                io.Combo.Input(
+                    "vision_tower",
+                    options=vision_tower_names(),
+                    tooltip="A folder or converted file in models/clip_vision, or a checkpoint "
+                    "with its tower inside. It must be the tower that the checkpoint was trained "
+                    "on.",
+                ),
+                io.Combo.Input(
+                    "weight_dtype",
+                    options=list(WEIGHT_DTYPES),
+                    default="auto",
+                    tooltip="How weights are kept. auto: what the host finds best. fp8 halves the "
+                    "memory of bf16 and costs some precision.",
+                ),
+            ],
+            outputs=[io.ClipVision.Output("clip_vision", display_name="clip_vision")],
+        )
+
+    @classmethod
+    def execute(cls, vision_tower, weight_dtype) -> io.NodeOutput:
+        place = find_vision_tower(vision_tower)
+        return io.NodeOutput(load_vision_tower(place, dtype_named(weight_dtype)))
+
+
+class EncodeImage(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="BLIP3U_EncodeImage",
+            display_name="Image to CLIP Features",
+            category=CATEGORY,
+            description="The CLIP features of pictures, as the DiT draws them: decode them again, "
+            "mix them, edit them, compare them.",
+            inputs=[
+                io.ClipVision.Input("clip_vision", tooltip="From Load EVA-CLIP."),
+                io.Image.Input(
+                    "image",
+                    tooltip="A picture or a batch. The whole picture is resized to the tower's "
+                    "square; crop it before if its shape must stay.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output("features", display_name="features"),
+                io.Latent.Output(
+                    "negative_features",
+                    display_name="negative_features",
+                    tooltip="Features of an empty picture: the reference's negative when a "
+                    "picture is drawn again.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, clip_vision, image) -> io.NodeOutput:
+        if not isinstance(clip_vision, EvaClipVision):
+            raise ValueError(
+                f"clip_vision is a {type(clip_vision).__name__}, expected the EVA-CLIP tower of "
+                "BLIP3-U. Connect Load EVA-CLIP."
+            )
+        features, negative = clip_vision.clip_features(image)
+        return io.NodeOutput({"samples": features}, {"samples": negative})
+
+
+NODES = (LoadVisionTower, EncodeImage)
