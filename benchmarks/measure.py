@@ -49,6 +49,11 @@ class Times:
         pairs = zip(self.seconds[name], self.seconds[to], strict=True)
         return median(one / other for one, other in pairs)
 
+    def describe(self, name: str, to: str) -> str:
+        """Both medians and the middle half of the ratios."""
+        medians = f"{milliseconds(self.median(name))} / {milliseconds(self.median(to))}"
+        return f"{medians}, {self.spread(name, to)}"
+
     def spread(self, name: str, to: str) -> str:
         """The middle half of the rounds' ratios, as text."""
         pairs = zip(self.seconds[name], self.seconds[to], strict=True)
@@ -70,17 +75,23 @@ def clock() -> str:
 
 
 def alternate(
-    functions: Mapping[str, Callable[[], object]], rounds: int = ROUNDS, warm_up: int = 1
+    functions: Mapping[str, Callable[[], object]],
+    rounds: int = ROUNDS,
+    warm_up: int = 1,
+    before: Callable[[str], None] | None = None,
 ) -> Times:
     """Run the functions one after the other, `rounds` times; every second round backwards.
 
-    Backwards, because the first after a change of data finds colder caches.
+    Backwards, because the first after a change of data finds colder caches. `before` is called
+    with the name of what runs next, and is not timed.
     """
     now = CLOCKS[clock()]
     names = list(functions)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(-warm_up, rounds):
         for name in names if number % 2 == 0 else reversed(names):
+            if before is not None:
+                before(name)
             start = now()
             functions[name]()
             if number >= 0:
@@ -89,14 +100,15 @@ def alternate(
 
 
 def compare(
-    name: str, ours: Callable[[], object], plain: Callable[[], object], goal: float, rounds: int
+    name: str,
+    ours: Callable[[], object],
+    plain: Callable[[], object],
+    goal: float | None = None,
+    rounds: int = ROUNDS,
 ) -> Row:
     """The row of `ours` against `plain`."""
     times = alternate({"ours": ours, "plain": plain}, rounds)
-    detail = f"{milliseconds(times.median('ours'))} / {milliseconds(times.median('plain'))}"
-    return Row(
-        name, times.ratio("ours", "plain"), goal, f"{detail}, {times.spread('ours', 'plain')}"
-    )
+    return Row(name, times.ratio("ours", "plain"), goal, times.describe("ours", "plain"))
 
 
 def milliseconds(seconds: float) -> str:
