@@ -52,10 +52,12 @@ def split_caption(text: str) -> tuple[str, str]:
     Raises: ValueError with the text if there is no caption.
     """
     for pattern in (_MARK, _MARK_INSIDE):
+        end = len(text)
         for mark in reversed(list(pattern.finditer(text))):
-            caption = text[mark.end() :].strip().split("\n\n")[0].strip(_WRAPPING)
+            caption = text[mark.end() : end].strip().split("\n\n")[0].strip(_WRAPPING)
             if caption:
                 return text[: mark.start()].strip(), " ".join(caption.split())
+            end = mark.start()
     said = f"the language model wrote: {text.strip()!r}" if text.strip() else "it wrote nothing"
     raise ValueError(f'no caption came, expected a last line "Caption: ..."; {said}.')
 
