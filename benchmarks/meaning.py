@@ -30,6 +30,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--decoder-steps", type=int, default=None, help="default: the checkpoint's")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--sheet", type=Path, default=None, help="where the contact sheet goes")
+    parser.add_argument("--table", type=Path, default=None, help="where the table goes (Markdown)")
     return parser.parse_args(arguments)
 
 
@@ -52,12 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report, start = Report(), time.time()
     for name in options.rows:
         GROUPS[name](model, options.cases, report)
-    print("\n" + markdown_table(report))
-    print(
-        f"\n{options.checkpoint.name}, {model.settings.steps} feature steps, "
+    summary = (
+        f"{options.checkpoint.name}, {model.settings.steps} feature steps, "
         f"{model.decoder_steps} decoder steps; {time.time() - start:.0f} s on {options.threads} "
         f"threads, torch {torch.__version__}, {platform.machine()}"
     )
+    table = f"{markdown_table(report)}\n\n{summary}\n"
+    print("\n" + table)
+    if options.table is not None:
+        options.table.write_text(table)
     if options.sheet is not None:
         save_contact_sheet(report.cards, options.sheet)
         print(f"contact sheet: {options.sheet}")
