@@ -1,0 +1,181 @@
+"""Convert a published checkpoint to one safetensors file a stage, with its config inside.
+
+    python -m blip3u_core.convert SOURCE TARGET [--weight-dtype fp8_e4m3fn]
+
+SOURCE is a published checkpoint folder, or the folder of an EVA-CLIP tower (whose weights may
+still be the published `pytorch_model.bin`). TARGET becomes a folder with llm.safetensors,
+dit.safetensors, unet.safetensors, vae.safetensors and vision_tower.safetensors, as many as SOURCE
+has; put it into models/blip3u. For a tower, TARGET may be a .safetensors file in
+models/clip_vision.
+
+fp8 halves the matrices of the LLM's layers and of the DiT; everything else stays as it is.
+"""
+
+import argparse
+import json
+import pickle
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from .checkpoint import STAGES, Checkpoint, Stage, open_checkpoint, open_vision_tower
+from .eva_clip import EvaClipConfig
+from .safetensors_io import has_weights, read_json
+from .safetensors_writer import OnBytes, write_safetensors
+
+TOWER_BIN = "pytorch_model.bin"
+TOWER_KEYS = ("vision_cfg", "gen_vision_tower", "gen_pooling")
+FP8 = torch.float8_e4m3fn
+FP8_STAGES = {"llm": "model.layers.", "dit": "layers."}  # and the names that begin so
+WEIGHT_DTYPES = {"keep": None, "fp8_e4m3fn": FP8}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file to be written."""
+
+    name: str
+    weights: Mapping[str, Tensor]
+    metadata: Mapping[str, str]
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(weight.nbytes for weight in self.weights.values())
+
+
+def convert(
+    source: Path,
+    target: Path,
+    weight_dtype: torch.dtype | None = None,
+    on_bytes: OnBytes | None = None,
+) -> list[Path]:
+    """Write every stage of `source` as one file; the files that `open_checkpoint` reads.
+
+    Args:
+        source: a published checkpoint folder, or a tower's folder.
+        target: the folder to make; for a tower it may be a file that ends in .safetensors.
+        weight_dtype: None keeps the weights, torch.float8_e4m3fn halves the large matrices.
+        on_bytes: called with the size of every tensor, as it came.
+
+    Returns: the files written; each is there whole or not at all.
+    Raises: FileNotFoundError or ValueError if `source` is no checkpoint or tower, or is the same
+        folder as `target`; OSError if the disk is too small.
+    """
+    if weight_dtype not in WEIGHT_DTYPES.values():
+        raise ValueError(
+            f"weight_dtype is {weight_dtype}, expected None or {FP8}. The loader casts to the "
+            "other kinds."
+        )
+    parts = parts_of(source)
+    is_file = target.suffix == ".safetensors"
+    if is_file and [part.name for part in parts] != ["vision_tower"]:
+        raise ValueError(
+            f"{target} is one file, but {source} is a checkpoint of {len(parts)} stages: expected "
+            "a folder. Only a vision tower can be one file."
+        )
+    folder = target.parent if is_file else target
+    if folder.resolve() == source.resolve():
+        raise ValueError(f"{target} is the source itself. Give another folder as target.")
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for part in parts:
+        path = target if is_file else folder / f"{part.name}.safetensors"
+        change = _halving(part.name) if weight_dtype == FP8 else None
+        write_safetensors(path, part.weights, part.metadata, change, on_bytes)
+        written.append(path)
+    return written
+
+
+def parts_of(source: Path) -> list[Part]:
+    """The stages that `source` has, memory-mapped. Raises FileNotFoundError or ValueError."""
+    if (source / TOWER_BIN).is_file() and not has_weights(source, "model"):
+        return [_published_tower(source)]
+    if not (source / "config.json").is_file() and has_weights(source, "model"):
+        stage = open_vision_tower(source)
+        return [
+            Part("vision_tower", stage.state_dict(), {"config": json.dumps(dict(stage.config))})
+        ]
+    checkpoint = open_checkpoint(source)
+    stages = (_stage_or_none(checkpoint, name) for name in STAGES)
+    return [Part(s.name, s.state_dict(), _metadata(checkpoint, s)) for s in stages if s is not None]
+
+
+def _stage_or_none(checkpoint: Checkpoint, name: str) -> Stage | None:
+    try:
+        return getattr(checkpoint, name)
+    except FileNotFoundError:
+        return None  # a part that the source does not have; the loader says so when needed
+
+
+def _metadata(checkpoint: Checkpoint, stage: Stage) -> dict[str, str]:
+    values: dict[str, Any] = {"config": dict(stage.config)}
+    if stage.name == "llm":
+        values["generation_config"] = checkpoint.generation_config
+        values["assets"] = dict(checkpoint.assets)
+    elif stage.name == "unet":
+        values["scheduler_config"] = checkpoint.scheduler_config
+    elif stage.name == "vision_tower":
+        both = {**checkpoint.config, **stage.config}
+        values["config"] = {key: both[key] for key in TOWER_KEYS if key in both}
+    return {key: json.dumps(value) for key, value in values.items()}
+
+
+def _published_tower(folder: Path) -> Part:
+    """The tower as it is published: a pickle, of which only tensors are taken.
+
+    Raises: ValueError if the file holds anything else, or no tower.
+    """
+    path = folder / TOWER_BIN
+    try:
+        weights = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
+        raise ValueError(
+            f"{path} holds more than tensors, or is damaged ({error}). It was not loaded, for it "
+            "could run code. Download the published file again."
+        ) from error
+    if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
+        raise ValueError(f"{path} is no list of named weights. Download the published file again.")
+    configs = [read_json(file) for file in sorted(folder.glob("*.json"))]
+    config = next((config for config in configs if "vision_cfg" in config), {})
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    EvaClipConfig.from_weights(config, shapes)
+    return Part("vision_tower", weights, {"config": json.dumps(config)})
+
+
+def _halving(stage: str) -> Callable[[str, Tensor], Tensor]:
+    """What fp8 makes of each weight of a stage."""
+    start = FP8_STAGES.get(stage)
+
+    def halve(name: str, weight: Tensor) -> Tensor:
+        is_matrix = start is not None and name.startswith(start) and weight.ndim == 2
+        return weight.to(FP8) if is_matrix else weight
+
+    return halve
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m blip3u_core.convert",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", type=Path, help="a published checkpoint or tower folder")
+    parser.add_argument("target", type=Path, help="the folder to make")
+    parser.add_argument("--weight-dtype", choices=WEIGHT_DTYPES, default="keep")
+    options = parser.parse_args(arguments)
+    weight_dtype = WEIGHT_DTYPES[options.weight_dtype]
+    total = sum(part.num_bytes for part in parts_of(options.source))
+    with tqdm(total=total, unit="B", unit_scale=True, desc="read") as bar:
+        written = convert(options.source, options.target, weight_dtype, bar.update)
+    for path in written:
+        tqdm.write(f"{path} {path.stat().st_size / 1e9:.2f} GB")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
