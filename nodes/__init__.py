@@ -7,7 +7,16 @@ from comfy_api.v0_0_2 import ComfyExtension, io
 from .host.paths import register_model_folders
 
 # In the order of the data: load, think, draw, look, edit.
-FILES: tuple[str, ...] = ("language", "reason", "decode", "vision", "chat", "edit")
+FILES: tuple[str, ...] = (
+    "load",
+    "language",
+    "clip_features",
+    "reason",
+    "decode",
+    "vision",
+    "chat",
+    "edit",
+)
 
 
 class Blip3uExtension(ComfyExtension):

@@ -1,0 +1,53 @@
+"""Load BLIP3-U: a checkpoint's stages, each under the host's memory management."""
+
+from comfy_api.v0_0_2 import io
+
+from .host.checkpoint import WEIGHT_DTYPES, load_checkpoint
+from .host.paths import checkpoint_names
+from .types import BLIP3U_LLM
+
+
+class LoadModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="BLIP3U_LoadModel",
+            display_name="Load BLIP3-U",
+            category="BLIP3-U/loaders",
+            description=(
+                "Opens a checkpoint from models/blip3u. Weights stay on disk until a node uses "
+                "them; a part that is missing stops only the node that needs it."
+            ),
+            inputs=[
+                io.Combo.Input(
+                    "checkpoint",
+                    options=checkpoint_names(),
+                    tooltip=(
+                        "A folder under models/blip3u, as published. blip3u-tiny is built in: a "
+                        "small world to try every workflow."
+                    ),
+                ),
+                io.Combo.Input(
+                    "weight_dtype",
+                    options=list(WEIGHT_DTYPES),
+                    default="auto",
+                    tooltip=(
+                        "How weights are kept. auto: as the host prefers. fp8_e4m3fn: half the "
+                        "memory of bf16, slightly different pictures."
+                    ),
+                ),
+            ],
+            outputs=[
+                BLIP3U_LLM.Output("llm", tooltip="Writes visual tokens and answers."),
+                io.Model.Output("model", tooltip="Draws CLIP features from visual tokens."),
+                io.Model.Output("decoder", tooltip="Draws latents from CLIP features."),
+                io.Vae.Output("vae", tooltip="Turns latents into pictures."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, checkpoint: str, weight_dtype: str) -> io.NodeOutput:
+        return io.NodeOutput(*load_checkpoint(checkpoint, weight_dtype))
+
+
+NODES = (LoadModel,)
