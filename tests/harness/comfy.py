@@ -129,8 +129,15 @@ class Host:
                     raise TimeoutError(f"the graph did not end within {timeout} s")
         finally:
             messages.close()
-        result.outputs = self.get(f"/history/{result.prompt_id}")[result.prompt_id]["outputs"]
+        result.outputs = self._outputs(result.prompt_id)
         return result
+
+    def _outputs(self, prompt_id: str) -> dict[str, dict[str, Any]]:
+        """What the run showed; the host writes it down just after it says that the run ended."""
+        deadline = time.monotonic() + 10
+        while not (history := self.get(f"/history/{prompt_id}")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return history[prompt_id]["outputs"]
 
     def _take(self, message: str | bytes, result: Result, on_event: Any) -> bool:
         """Note one message of the server; True when the run has ended well."""
@@ -182,7 +189,8 @@ class Host:
 
     def hook(self, **what: Any) -> None:
         """Make a module class fail or dawdle: out_of_memory="NextDiT", slow="NextDiT",
-        seconds=0.2. A hook on memory fires once; an empty call removes all hooks."""
+        seconds=0.2; or load models only partly: low_vram_bytes=100_000. A hook on memory fires
+        once; an empty call removes all hooks."""
         self.post("/blip3u_test/hook", what)
 
     def file(self, image: dict[str, str]) -> Path:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import comfy.model_management
+import comfy.model_patcher
 import folder_paths
 import torch
 from aiohttp import web
@@ -181,6 +182,25 @@ def dawdle(class_name: str, seconds: float) -> None:
     hooks.append(register_module_forward_pre_hook(hook))
 
 
+class LowVram:
+    """While this stands, the host loads no more than so many bytes of any model.
+
+    On a processor the host never loads partially by itself.
+    """
+
+    def __init__(self, most_bytes: int):
+        self.original = comfy.model_patcher.ModelPatcher.load
+
+        def load(patcher, device_to=None, lowvram_model_memory=0, *args, **kwargs) -> None:
+            kwargs["full_load"] = False
+            self.original(patcher, device_to, most_bytes, *args, **kwargs)
+
+        comfy.model_patcher.ModelPatcher.load = load
+
+    def remove(self) -> None:
+        comfy.model_patcher.ModelPatcher.load = self.original
+
+
 def add_routes() -> None:
     routes = PromptServer.instance.routes
 
@@ -207,6 +227,8 @@ def add_routes() -> None:
             fail_once(what["out_of_memory"])
         if "slow" in what:
             dawdle(what["slow"], what.get("seconds", 0.2))
+        if "low_vram_bytes" in what:
+            hooks.append(LowVram(what["low_vram_bytes"]))
         return web.json_response({})
 
 
