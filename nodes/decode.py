@@ -122,7 +122,7 @@ class NegativeFeatures(io.ComfyNode):
 
     @classmethod
     def execute(cls, llm, model, seed, steps, cfg) -> io.NodeOutput:
-        return io.NodeOutput({"samples": negative_features(llm, model, seed, steps, cfg)})
+        return io.NodeOutput(negative_features(llm, model, seed, steps, cfg))
 
 
 class FeatureConditioning(io.ComfyNode):

@@ -2,8 +2,8 @@
 
 from comfy_api.v0_0_2 import io
 
+from .host.checkpoint import WEIGHT_DTYPES
 from .host.paths import find_vision_tower, vision_tower_names
-from .host.precision import WEIGHT_DTYPES, dtype_named
 from .host.vision import EvaClipVision, load_vision_tower
 
 CATEGORY = "BLIP3-U/vision"
@@ -40,7 +40,7 @@ class LoadVisionTower(io.ComfyNode):
     @classmethod
     def execute(cls, vision_tower, weight_dtype) -> io.NodeOutput:
         place = find_vision_tower(vision_tower)
-        return io.NodeOutput(load_vision_tower(place, dtype_named(weight_dtype)))
+        return io.NodeOutput(load_vision_tower(place, WEIGHT_DTYPES[weight_dtype]))
 
 
 class EncodeImage(io.ComfyNode):
