@@ -16,6 +16,7 @@ FILES: tuple[str, ...] = (
     "vision",
     "chat",
     "edit",
+    "interleave",
 )
 
 

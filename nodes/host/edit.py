@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from ...blip3u_core.edit import edit_features, edit_sigmas
+from .feature_sampling import shifted
 
 Conds = list[dict]
+
+PLAIN_COND = {"model_conds", "uuid", "cross_attn"}  # more means areas, masks, times or hooks
 
 # These must see each side as an ordinary sampling of its own.
 PATCHES_PER_SIDE = {"sampler_calc_cond_batch_function", "sampler_pre_cfg_function"}
@@ -35,7 +38,7 @@ def edit_clip_features(
     """
     features = latent["samples"]
     features = features.expand(common_batch(features, source, target), -1, -1, -1)
-    sigmas = edit_sigmas(steps, strength)
+    sigmas = shifted(edit_sigmas(steps, strength), model)
     if len(sigmas) == 1:
         return features
     guider = FeatureEditGuider(model)
@@ -82,7 +85,7 @@ class FeatureEditSampler(comfy.samplers.Sampler):
         extra_args,
         callback,
         noise,
-        latent_image=None,
+        latent_image,
         denoise_mask=None,
         disable_pbar=False,
     ) -> Tensor:
@@ -158,9 +161,7 @@ def merge_sides(source: Conds, target: Conds, negative: Conds, batch: int) -> li
     if any(len(conds) != 1 for conds in (source, target, negative)):
         return None
     first, second, null = source[0], target[0], negative[0]
-    own = {"model_conds", "uuid", "cross_attn"}
-    options = [{key: cond[key] for key in cond.keys() - own} for cond in (first, second)]
-    if options[0] != options[1]:
+    if any(cond.keys() - PLAIN_COND for cond in (first, second, null)):
         return None
     described = join_conds(first, second, batch)
     doubled = join_conds(null, null, batch)

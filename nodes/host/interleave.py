@@ -1,0 +1,120 @@
+"""A story in text and pictures by the host's models; what is made stays when the user cancels."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import comfy.sd
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy_api.v0_0_2 import ui
+from comfy_execution.graph_utils import ExecutionBlocker
+from comfy_execution.utils import get_executing_context
+from server import PromptServer
+from torch import Tensor
+
+from ...blip3u_core.answer import Sampling
+from ...blip3u_core.chat import Chat
+from ...blip3u_core.chat_files import save_chat
+from ...blip3u_core.context import Context
+from ...blip3u_core.interleave import Interleaved, ask_for_story, interleave
+from .chats import chat_to_save
+from .drawing import Canvas, Drawing, draw_pictures
+from .feature_sampling import sample_features
+from .features import negative_features
+from .llm import HostedLanguageModel
+from .progress import TextStream
+
+TAUGHT = "writes_image_token"  # config.json of a language model that asks for pictures with [IMG]
+UNFINISHED = "unfinished story"
+NO_PICTURE = (
+    "the language model asked for no picture, so there are no images; its text and chat_out are "
+    "there. Ask for pictures in the prompt, raise max_new_tokens, or draw with Visual Tokens."
+)
+
+
+@dataclass
+class Painter:
+    """Draws a context in one go: visual tokens, CLIP features, picture. Picture i has seed + i."""
+
+    llm: HostedLanguageModel
+    model: ModelPatcher
+    decoder: ModelPatcher
+    vae: comfy.sd.VAE
+    seed: int
+    steps: int
+    decoder_steps: int
+    guidance_scale: float
+
+    @cached_property
+    def negative(self) -> Tensor:
+        return negative_features(self.llm, self.model, 0, self.steps, self.guidance_scale)
+
+    def draw(self, context: Context, index: int) -> Tensor:
+        """A picture (H, W, 3)."""
+        tokens = self.llm.visual_tokens([context])
+        seed = self.seed + index
+        features = sample_features(
+            self.model,
+            [[tokens, {}]],
+            [[torch.zeros_like(tokens), {}]],
+            seed,
+            self.steps,
+            self.guidance_scale,
+            "euler",
+            1,
+            1.0,
+            None,
+        )
+        drawing = Drawing(seed, self.decoder_steps, self.guidance_scale)
+        pictures = draw_pictures(
+            self.decoder, self.vae, features["samples"], self.negative, drawing, Canvas()
+        )
+        return pictures[0]
+
+
+@dataclass
+class Keeper:
+    """Shows each picture on the node as it comes, and saves the chat of a story cut short."""
+
+    shown: list = field(default_factory=list)
+    story: Interleaved | None = None
+
+    def show(self, story: Interleaved) -> None:
+        self.story = story
+        self.shown += ui.PreviewImage(story.pictures[-1][None]).values
+        context, server = get_executing_context(), PromptServer.instance
+        if context is not None and server.client_id is not None:
+            shown = {
+                "node": context.node_id,
+                "display_node": context.node_id,
+                "output": {"images": self.shown},
+                "prompt_id": context.prompt_id,
+            }
+            server.send_sync("executed", shown, server.client_id)
+
+    def save(self) -> None:
+        """The chat so far goes to `chats/` in the output folder, where Load Chat finds it."""
+        context = get_executing_context()
+        if self.story is not None and context is not None:
+            save_chat(self.story.chat, chat_to_save(f"{UNFINISHED} {context.prompt_id[:8]}"))
+
+
+def tell_story(
+    painter: Painter, chat: Chat, prompt: str, max_pictures: int, max_new_tokens: int
+) -> tuple[Interleaved, list]:
+    """The story, and its pictures as the node shows them."""
+    llm, keeper = painter.llm, Keeper()
+    asked = ask_for_story(chat, prompt, bool(llm.checkpoint.config.get(TAUGHT)))
+    speaker = llm.speaker(Sampling(max_new_tokens=max_new_tokens))
+    try:
+        story = interleave(speaker, asked, painter.draw, max_pictures, keeper.show)
+    except BaseException:
+        keeper.save()
+        raise
+    TextStream().show(story.text)
+    return story, keeper.shown
+
+
+def picture_batch(story: Interleaved) -> Tensor | ExecutionBlocker:
+    """The pictures (B, H, W, 3); without any, nodes that wait for them say why they do not run."""
+    return torch.stack(story.pictures) if story.pictures else ExecutionBlocker(NO_PICTURE)
