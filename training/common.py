@@ -1,0 +1,198 @@
+"""What all stages share: resumable state, the learning-rate schedule, the log.
+
+Chance is a function of (seed, step), never of what ran before, so a run that was stopped and
+resumed does the same steps as one that was not.
+"""
+
+import json
+import math
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+RUNS = Path(__file__).parent / "runs"  # git-ignored
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One stage's length and pace; `save_every` and `log_every` in steps."""
+
+    steps: int
+    lr: float
+    batch: int
+    warmup: int = 50
+    flat: float = 0.5  # share of the steps before the cosine begins
+    final: float = 0.03  # last learning rate as a share of `lr`
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip: float = 1.0
+    ema: float = 0.0
+    log_every: int = 20
+    save_every: int = 100
+
+    def lr_at(self, step: int) -> float:
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        done = step / self.steps
+        if done <= self.flat:
+            return self.lr
+        cosine = 0.5 + 0.5 * math.cos(math.pi * min(1.0, (done - self.flat) / (1 - self.flat)))
+        return self.lr * (self.final + (1 - self.final) * cosine)
+
+
+@dataclass(frozen=True)
+class Chance:
+    """The two sources of chance of one step."""
+
+    python: random.Random
+    torch: torch.Generator
+
+    @classmethod
+    def of(cls, seed: int, step: int) -> "Chance":
+        number = seed * 10_000_019 + step
+        return cls(random.Random(number), torch.Generator("cpu").manual_seed(number))
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self.torch)
+
+    def uniform(self, *shape: int) -> Tensor:
+        return torch.rand(shape, generator=self.torch)
+
+
+class Run:
+    """A module in training with its optimizer, its moving average and its place in the schedule."""
+
+    def __init__(self, name: str, module: nn.Module, schedule: Schedule, folder: Path = RUNS):
+        self.name, self.module, self.schedule = name, module, schedule
+        self.folder = folder / name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.step = 0
+        self.params = {k: p for k, p in module.named_parameters() if p.requires_grad}
+        matrices = [p for p in self.params.values() if p.ndim > 1]
+        vectors = [p for p in self.params.values() if p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": schedule.weight_decay},
+                {"params": vectors, "weight_decay": 0.0},
+            ],
+            lr=schedule.lr,
+            betas=schedule.betas,
+            fused=True,
+        )
+        self.ema = {k: p.detach().clone() for k, p in self.params.items()} if schedule.ema else None
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "state.safetensors"
+
+    def resume(self) -> bool:
+        """Take up the newest saved state; parameters that the file lacks keep their start."""
+        if not self.file.exists():
+            return False
+        with safe_open(self.file, "pt") as file:
+            saved = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open is no dict)
+            self.step = int(file.metadata()["step"])
+        with torch.no_grad():
+            for key, param in self.params.items():
+                if f"model.{key}" not in saved or saved[f"model.{key}"].shape != param.shape:
+                    continue
+                param.copy_(saved[f"model.{key}"])
+                if self.ema is not None:
+                    self.ema[key].copy_(saved.get(f"ema.{key}", param))
+                self.optimizer.state[param] = {
+                    "step": torch.tensor(float(self.step)),
+                    "exp_avg": saved[f"exp_avg.{key}"],
+                    "exp_avg_sq": saved[f"exp_avg_sq.{key}"],
+                }
+            for key, buffer in self.module.named_buffers():
+                if f"buffer.{key}" in saved:
+                    buffer.copy_(saved[f"buffer.{key}"])
+        return True
+
+    def save(self) -> None:
+        tensors = {f"model.{k}": p.detach() for k, p in self.params.items()}
+        tensors |= {f"buffer.{k}": b for k, b in self.module.named_buffers()}
+        for key, param in self.params.items():
+            state = self.optimizer.state.get(param)
+            if state:
+                tensors[f"exp_avg.{key}"] = state["exp_avg"]
+                tensors[f"exp_avg_sq.{key}"] = state["exp_avg_sq"]
+        if self.ema is not None:
+            tensors |= {f"ema.{k}": v for k, v in self.ema.items()}
+        write_safetensors(tensors, self.file, {"step": str(self.step)})
+
+    def update(self, loss: Tensor) -> float:
+        """One optimizer step; returns the gradient's norm. A step that is not finite is skipped."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.params.values(), self.schedule.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.lr_at(self.step)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        self.step += 1
+        if self.ema is not None:
+            decay = min(self.schedule.ema, (self.step + 1) / (self.step + 10))
+            torch._foreach_lerp_(
+                list(self.ema.values()), [p.data for p in self.params.values()], 1 - decay
+            )
+        return float(norm)
+
+    def averaged_weights(self) -> dict[str, Tensor]:
+        """The moving average where there is one, else the weights; buffers included."""
+        weights = dict(self.ema) if self.ema is not None else dict(self.params)
+        weights |= dict(self.module.named_buffers())
+        return {k: v.detach().clone() for k, v in weights.items()}
+
+    def go(
+        self,
+        losses: Callable[[Chance], Mapping[str, Tensor]],
+        seed: int,
+        evaluate: Callable[[], Mapping[str, float]] | None = None,
+        eval_every: int = 500,
+        until: int | None = None,
+    ) -> None:
+        """Train to the schedule's end (or `until`); `losses` gives named terms, "loss" their sum."""
+        sums: dict[str, float] = {}
+        count, start = 0, time.time()
+        last = min(self.schedule.steps, until if until is not None else self.schedule.steps)
+        while self.step < last:
+            terms = losses(Chance.of(seed, self.step))
+            norm = self.update(terms["loss"])
+            for key, value in terms.items():
+                sums[key] = sums.get(key, 0.0) + float(value.detach())
+            count += 1
+            if self.step % self.schedule.log_every == 0 or self.step == last:
+                record = {k: round(v / count, 5) for k, v in sums.items()}
+                pace = (time.time() - start) / count
+                self.log({"step": self.step, **record, "norm": norm, "seconds_a_step": pace})
+                sums, count, start = {}, 0, time.time()
+            if self.step % self.schedule.save_every == 0 or self.step == last:
+                self.save()
+            if evaluate and (self.step % eval_every == 0 or self.step == last):
+                self.log({"step": self.step, "eval": dict(evaluate())})
+
+    def log(self, record: Mapping) -> None:
+        record = {"time": round(time.time(), 1), **record}
+        with (self.folder / "log.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def write_safetensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write beside and rename, so that a stop at any moment leaves a whole file."""
+    beside = path.with_suffix(".part")
+    save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, beside, metadata)
+    os.replace(beside, path)
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open is no dict)

@@ -1,0 +1,352 @@
+"""Stage 4: language model, latent queries and DiT together, on features of the frozen tower.
+
+Learned at once: the text that the model writes, the velocity of the features that it draws, and
+(for training only) what every picture token and every query says of its cell.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from blip3u_core.language_config import TextConfig, VisionConfig
+from blip3u_core.nextdit import NextDiT
+from blip3u_core.text_model import TextModel
+from blip3u_core.vision_model import VisionModel
+
+from .common import RUNS, Chance, Schedule, read_safetensors
+from .dialogues import MIX
+from .llm_config import DIT, NUM_QUERIES, language_config
+from .llm_data import Batch, blank_sequence, collate, sample_sequences, shared_prefix
+from .scenes import (
+    CELL_CLASSES,
+    cell_labels,
+    render_batch,
+    sample_scenes,
+    tower_pixels,
+    worn,
+)
+from .tower import LOSS_WEIGHTS as CELL_WEIGHTS
+from .tower import Tower, TowerTraining, principal_patches
+from .world import Scene
+
+VISION_SCHEDULE = Schedule(steps=500, lr=1.5e-3, batch=48, warmup=50)
+SCHEDULE = Schedule(
+    steps=2400, lr=1.2e-3, batch=36, warmup=100, ema=0.998, flat=0.55, save_every=50
+)
+# The first half of the steps teaches the short forms, which cost least, the second all of them.
+SHORT_MIX = {
+    "caption": 10.0,
+    "edit": 9.0,
+    "reconstruct": 3.0,
+    "question": 8.0,
+    "describe": 5.0,
+    "edit_plan": 2.0,
+    "riddle": 3.0,
+    "dialogue": 1.0,
+    "story": 0.5,
+    "talk": 0.5,
+}
+LONG_FROM = 0.5
+WEIGHTS = {"text": 1.0, "flow": 1.0, "regress": 1.0, "cells": 0.4, "seen": 0.3, "kept": 0.5}
+NULL_SHARE = 0.1
+NOISE_DRAWS = 2
+CHUNKS = 3  # parts of a step, each of samples of about one length
+SEEN_NAMES = ("shape", "color", "size", "dx", "dy", "occupied", "background")
+
+
+def cell_heads(width: int, names: Sequence[str] = tuple(CELL_CLASSES)) -> nn.ModuleDict:
+    return nn.ModuleDict({name: nn.Linear(width, CELL_CLASSES[name]) for name in names})
+
+
+def cell_loss(heads: nn.ModuleDict, tokens: Tensor, scenes: Sequence[Scene]) -> Tensor:
+    """Weighted cross-entropies of what is in each cell; tokens (B, 9, D)."""
+    labels = cell_labels(scenes)
+    return sum(
+        CELL_WEIGHTS[name]
+        * F.cross_entropy(head(tokens).flatten(0, 1), labels[name].flatten(), ignore_index=-100)
+        for name, head in heads.items()
+    )
+
+
+class Eyes(nn.Module):
+    """The language model's vision tower and the heads that teach it to see before it can speak."""
+
+    def __init__(self, config: dict | None = None):
+        super().__init__()
+        self.vision = VisionConfig.from_dict(config or language_config())
+        self.visual = VisionModel(self.vision)
+        self.heads = cell_heads(self.vision.out_size, SEEN_NAMES)
+
+    def begin(self) -> None:
+        pixels = tower_pixels(render_batch(sample_scenes(random.Random(1), 1000)))
+        weight, _ = principal_patches(pixels, self.vision.patch_size, self.vision.hidden_size)
+        frames = weight[:, :, None].expand(-1, -1, self.vision.frames, -1, -1) / self.vision.frames
+        with torch.no_grad():
+            self.visual.patch_embed.proj.weight.copy_(frames.flatten(1))
+
+    def look(self, pictures: Tensor) -> Tensor:
+        """Pictures (B, 3, 128, 128) in 0..1 to image embeddings (B, 9, D)."""
+        patches = cut_patches(tower_pixels(pictures), self.vision)
+        side = 3 * self.vision.merge_size
+        tokens = self.visual(patches.flatten(0, 1), [(side, side)] * len(pictures))
+        return tokens.unflatten(0, (len(pictures), -1))
+
+    def losses(self, chance: Chance, batch: int = VISION_SCHEDULE.batch) -> dict[str, Tensor]:
+        scenes = sample_scenes(chance.python, batch)
+        tokens = self.look(worn(render_batch(scenes), chance))
+        return {"loss": cell_loss(self.heads, tokens, scenes)}
+
+
+def cut_patches(pixels: Tensor, vision: VisionConfig) -> Tensor:
+    """(B, 3, H, W) to (B, N, 3 * frames * patch^2), square of merged patches by square."""
+    batch, channels, height, _ = pixels.shape
+    patch, merge = vision.patch_size, vision.merge_size
+    squares = height // patch // merge
+    x = pixels.view(batch, channels, squares, merge, patch, squares, merge, patch)
+    x = x.permute(0, 2, 5, 3, 6, 1, 4, 7)  # (B, rows, columns, merge, merge, C, p, p)
+    x = x.unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, vision.frames, -1, -1)
+    return x.reshape(batch, -1, vision.patch_values)
+
+
+@torch.no_grad()
+def evaluate_eyes(eyes: Eyes, count: int = 512) -> dict[str, float]:
+    scenes = sample_scenes(random.Random(8), count, "held_out")
+    tokens = eyes.look(render_batch(scenes))
+    labels = cell_labels(scenes)
+    return {
+        name: (head(tokens).argmax(-1) == labels[name])[labels[name] >= 0].float().mean().item()
+        for name, head in eyes.heads.items()
+    }
+
+
+class FeatureTower(nn.Module):
+    """The frozen tower with its folded statistics, and the heads that read its features."""
+
+    def __init__(self, folder=RUNS):
+        super().__init__()
+        weights = read_safetensors(folder / "tower.safetensors")
+        training = TowerTraining()
+        training.load_state_dict(weights)
+        self.tower: Tower = training.tower
+        self.heads = training.heads
+        self.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def features(self, pictures: Tensor) -> Tensor:
+        """CLIP features as tokens (B, 9, C)."""
+        return self.tower(tower_pixels(pictures)).flatten(2).transpose(1, 2)
+
+    @torch.no_grad()
+    def read(self, tokens: Tensor) -> dict[str, Tensor]:
+        """What is in each cell of features (B, 9, C)."""
+        return {name: head(tokens).argmax(-1) for name, head in self.heads.items()}
+
+
+class LlmTraining(nn.Module):
+    """All that is trained; names as published, but for `eyes` and the heads."""
+
+    def __init__(self, tower: FeatureTower, config: dict | None = None):
+        super().__init__()
+        config = config or language_config()
+        self.text = TextConfig.from_dict(config)
+        width = self.text.hidden_size
+        self.model = TextModel(self.text)
+        self.eyes = Eyes(config)
+        self.latent_queries = nn.Parameter(torch.randn(1, NUM_QUERIES, width) * 0.1)
+        self.dit = NextDiT(DIT)
+        self.regress = nn.Linear(width, DIT.in_channels)
+        self.kept = nn.Linear(width, DIT.in_channels)
+        self.cells = cell_heads(width)
+        self.frozen = (tower,)  # not a child: it is not trained
+        nn.init.normal_(self.model.embed_tokens.weight, std=0.06)
+        begin_dit(self.dit)
+
+    def begin(self, folder=RUNS) -> None:
+        self.eyes.load_state_dict(read_safetensors(folder / "eyes.safetensors"))
+
+    def read_prefix(self) -> "SharedPrefix":
+        """The system turn, which begins every sample, is read once for all of a step."""
+        ids = shared_prefix()
+        cache = SharedPrefix()
+        positions = torch.arange(len(ids)).expand(3, 1, -1)
+        self.model(self.model.embed_tokens(ids)[None], positions, cache=cache)
+        return cache
+
+    def hidden(self, batch: Batch, seen: Tensor, prefix: "SharedPrefix") -> Tensor:
+        """Hidden states (B * L, D); `seen` are the image embeddings (P, 9, D)."""
+        embeds = self.model.embed_tokens(batch.ids)
+        shape = embeds.shape
+        flat = embeds.flatten(0, 1)
+        if len(batch.shown):
+            flat = flat.index_copy(0, batch.pads.flatten(), seen.flatten(0, 1))
+        if len(batch.drawn):
+            queries = self.latent_queries.expand(len(batch.drawn), -1, -1).flatten(0, 1)
+            flat = flat.index_copy(0, batch.queries.flatten(), queries)
+        if batch.skipped:
+            known = torch.ones(len(batch.ids), batch.skipped, dtype=torch.bool)
+            valid = torch.cat([known, batch.valid], 1)
+            return self.model(flat.view(shape), batch.positions, valid, prefix.view()).flatten(0, 1)
+        return self.model(flat.view(shape), batch.positions, batch.valid).flatten(0, 1)
+
+    def losses(
+        self, chance: Chance, step: int = 0, count: int = SCHEDULE.batch
+    ) -> dict[str, Tensor]:
+        mix = SHORT_MIX if step < LONG_FROM * SCHEDULE.steps else MIX
+        sequences = sample_sequences(chance.python, count, mix=mix)
+        size = -(-count // CHUNKS)
+        batches = [collate(sequences[i : i + size]) for i in range(0, count, size)]
+        batches.append(collate([blank_sequence()], skip=False))
+        prefix = self.read_prefix()
+        shown = [scene for batch in batches for scene in batch.shown]
+        drawn = [scene for batch in batches for scene in batch.drawn]
+        pictures = render_batch(shown + drawn)
+        features = self.frozen[0].features(pictures)
+        blank = [len(scene.objects) == 0 for scene in drawn]
+        features[len(shown) :][torch.tensor(blank, dtype=torch.bool)] = 0
+        seen = self.eyes.look(worn(pictures[: len(shown)], chance))
+        terms = {"seen": cell_loss(self.eyes.heads, seen, shown)}
+        parts = seen.split([len(batch.shown) for batch in batches])
+        states = [self.hidden(b, part, prefix) for b, part in zip(batches, parts, strict=True)]
+        terms |= self.text_terms(batches, states)
+        kept = torch.cat([s[b.pads] for s, b in zip(states, batches, strict=True)])
+        terms["kept"] = F.mse_loss(self.kept(kept), features[: len(shown)])
+        tokens = torch.cat([s[b.queries] for s, b in zip(states, batches, strict=True)])
+        told = torch.tensor([not empty for empty in blank])
+        terms |= self.drawing_terms(tokens, features[len(shown) :], drawn, told, chance)
+        loss = sum(weight * terms[name] for name, weight in WEIGHTS.items())
+        return {"loss": loss, **terms}
+
+    def text_terms(self, batches: Sequence[Batch], states: Sequence[Tensor]) -> dict[str, Tensor]:
+        picked, targets = [], []
+        for batch, state in zip(batches, states, strict=True):
+            flat = batch.targets.flatten()
+            places = (flat >= 0).nonzero().flatten()
+            picked.append(state[places])
+            targets.append(flat[places])
+        target = torch.cat(targets)
+        logits = self.model.embed_tokens.project(torch.cat(picked))
+        right = (logits.detach().argmax(-1) == target).float().mean()
+        return {"text": F.cross_entropy(logits, target), "token_accuracy": right}
+
+    def drawing_terms(
+        self, tokens: Tensor, features: Tensor, drawn: Sequence[Scene], told: Tensor, chance: Chance
+    ) -> dict[str, Tensor]:
+        terms = {"regress": F.mse_loss(self.regress(tokens), features)}
+        scenes = [scene for scene, is_told in zip(drawn, told.tolist(), strict=True) if is_told]
+        terms["cells"] = cell_loss(self.cells, tokens[told], scenes)
+        null = chance.uniform(len(tokens), 1, 1) < NULL_SHARE
+        context = torch.where(null, 0.0, tokens).repeat(NOISE_DRAWS, 1, 1)
+        clean = features.transpose(1, 2).unflatten(2, (3, 3)).repeat(NOISE_DRAWS, 1, 1, 1)
+        timestep = torch.randint(1, 1001, (len(clean),), generator=chance.torch)
+        sigma = (timestep / 1000)[:, None, None, None]
+        noise = chance.normal(*clean.shape)
+        velocity = self.dit((1 - sigma) * clean + sigma * noise, timestep, context)
+        terms["flow"] = F.mse_loss(velocity, noise - clean)
+        return terms
+
+
+class SharedPrefix:
+    """Keys and values of a prefix, written once and set before those of every batch."""
+
+    def __init__(self, layers: list[tuple[Tensor, Tensor]] | None = None, length: int = 0):
+        self.layers = layers or []
+        self.length = length  # the text model counts on, so every batch has a view of its own
+
+    def view(self) -> "SharedPrefix":
+        return SharedPrefix(self.layers, len(shared_prefix()))
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        if layer == len(self.layers):  # the prefix itself
+            self.layers.append((keys, values))
+            return keys, values
+        known = [known.expand(len(keys), -1, -1, -1) for known in self.layers[layer]]
+        return torch.cat([known[0], keys], 2), torch.cat([known[1], values], 2)
+
+
+@torch.no_grad()
+def begin_dit(dit: NextDiT) -> None:
+    """Open gates and a silent output, so that the first steps already move."""
+    for layer in dit.layers:
+        layer.gate.fill_(1.0)
+        layer.norm1.linear.weight.mul_(0.1)
+        layer.norm1.linear.bias.zero_()
+        _, gate_attn, _, gate_ffn = layer.norm1.linear.bias.chunk(4)
+        gate_attn.fill_(0.7)
+        gate_ffn.fill_(0.7)
+    dit.norm_out.linear_2.weight.zero_()
+    dit.norm_out.linear_2.bias.zero_()
+
+
+# ---------------------------------------------------------------- how well it does
+
+
+@torch.no_grad()
+def draw_features(dit: NextDiT, tokens: Tensor, noise: Tensor, steps: int, scale: float) -> Tensor:
+    """Guided Euler as the sampler does it; tokens (B, 9, D) -> features (B, 9, C)."""
+    sigmas = torch.cat([torch.linspace(1, 1 / steps, steps), torch.zeros(1)])
+    x, context = noise, torch.cat([torch.zeros_like(tokens), tokens])
+    for sigma, following in pairwise(sigmas):
+        timestep = torch.full((2 * len(x),), int(sigma * 1000))
+        null, told = dit(torch.cat([x, x]), timestep, context).chunk(2)
+        x = x + (following - sigma) * (null + scale * (told - null))
+    return x.flatten(2).transpose(1, 2)
+
+
+@torch.no_grad()
+def evaluate(
+    training: LlmTraining, count: int = 96, seed: int = 9, split: str = "held_out"
+) -> dict[str, float]:
+    """On held-out samples, for each kind: regression, whole answers right, whole pictures right.
+
+    Pictures are judged in feature space: sampled by the DiT and read by the tower's own heads.
+    """
+    tower = training.frozen[0]
+    found: dict[str, list[float]] = defaultdict(list)
+    for kind in ("caption", "edit", "question", "describe", "edit_plan", "riddle", "dialogue"):
+        rng = random.Random(f"{seed}{kind}")
+        sequences = sample_sequences(
+            rng, count if kind != "caption" else 2 * count, split, {kind: 1}
+        )
+        batch = collate(sequences)
+        seen = torch.zeros(0, 9, training.text.hidden_size)
+        if batch.shown:
+            seen = training.eyes.look(render_batch(batch.shown))
+        states = training.hidden(batch, seen, training.read_prefix())
+        texts = text_exact(training, batch, states)
+        if texts:
+            found[f"{kind}.text"] = texts
+        if batch.drawn:
+            tokens = states[batch.queries]
+            features = tower.features(render_batch(batch.drawn))
+            found[f"{kind}.regress"] = [F.mse_loss(training.regress(tokens), features).item()]
+            noise = torch.randn(
+                len(tokens), DIT.in_channels, 3, 3, generator=torch.Generator().manual_seed(seed)
+            )
+            drawn = tower.read(draw_features(training.dit, tokens, noise, 15, 3.0))
+            wanted = tower.read(features)
+            found[f"{kind}.picture"] = same_pictures(drawn, wanted)
+    return {key: round(sum(v) / len(v), 4) for key, v in found.items()}
+
+
+def same_pictures(drawn: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[float]:
+    """Whether background, places, shapes, colours and sizes all agree."""
+    there = wanted["occupied"] == 1
+    right = (drawn["occupied"] == wanted["occupied"]) & (
+        drawn["background"] == wanted["background"]
+    )
+    for name in ("shape", "color", "size"):
+        right &= ~there | (drawn[name] == wanted[name])
+    return right.all(-1).float().tolist()
+
+
+def text_exact(training: LlmTraining, batch: Batch, states: Tensor) -> list[float]:
+    """For each sample with an answer, whether greedy writing would give exactly it."""
+    guesses = training.model.embed_tokens.project(states).argmax(-1).view(batch.ids.shape)
+    learned = batch.targets >= 0
+    right = (guesses == batch.targets) | ~learned
+    return right.all(-1)[learned.any(-1)].float().tolist()

@@ -1,0 +1,176 @@
+"""Samples as tensors: ids, positions, what is learned, which pictures are seen or drawn."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from blip3u_core.prompt import SYSTEM_PROMPT, open_turn_text, turn_text
+
+from .dialogues import MIX, sample_any
+from .llm_config import FEATURE_GRID, NUM_QUERIES, PICTURE_TOKENS
+from .samples import Drawn, Sample, Shown, Text, segment_text
+from .tokenizer import load_tokenizer
+from .world import Scene
+
+BLANK = "blank"  # the bare prompt " ", whose features are the decoder's negative: zero
+EMPTY = Scene("day", ())  # stands for the blank's target, which is zero
+
+
+@dataclass(frozen=True)
+class Sequence_:
+    """One sample, ready for the text model; queries are not in `ids`."""
+
+    kind: str
+    ids: Tensor  # (L,)
+    positions: Tensor  # (3, L + queries)
+    learned: Tensor  # (L,) bool: the token is a target
+    starts: tuple[int, ...]  # where each picture's pads begin
+    shown: tuple[Scene, ...]
+    drawn: Scene | None
+
+    @property
+    def length(self) -> int:
+        return self.positions.shape[1]
+
+
+def learned_spans(sample: Sample) -> list[tuple[int, int]]:
+    """Character ranges of the sample's text that the LLM learns to write."""
+    spans, place = [], 0
+    for segment in sample.segments:
+        end = place + len(segment_text(segment))
+        if isinstance(segment, Text) and segment.loss:
+            spans.append((place, end))
+        place = end
+    return spans
+
+
+def picture_positions(length: int, starts: Sequence[int], spatial: bool) -> Tensor:
+    """(3, length): plain when drawing, three-dimensional when answering."""
+    if not spatial or not starts:
+        return torch.arange(length).expand(3, -1)
+    steps = torch.ones(length, dtype=torch.long)
+    for start in starts:  # nine tokens take three moments, and the next token comes after them
+        steps[start + 1 : start + PICTURE_TOKENS] = 0
+        if start + PICTURE_TOKENS < length:
+            steps[start + PICTURE_TOKENS] = FEATURE_GRID
+    positions = (steps.cumsum(0) - 1).expand(3, -1).clone()
+    place = torch.arange(PICTURE_TOKENS)
+    for start in starts:
+        positions[1, start : start + PICTURE_TOKENS] += place // FEATURE_GRID
+        positions[2, start : start + PICTURE_TOKENS] += place % FEATURE_GRID
+    return positions
+
+
+def encode(sample: Sample) -> Sequence_:
+    tokenizer = load_tokenizer()
+    pad = tokenizer.token_to_id("<|image_pad|>")
+    encoded = tokenizer.encode(sample.text, add_special_tokens=False)
+    spans = learned_spans(sample)
+    ids, learned, starts = [], [], []
+    for token, (begin, _) in zip(encoded.ids, encoded.offsets, strict=True):
+        if token == pad:
+            starts.append(len(ids))
+            ids += [pad] * PICTURE_TOKENS
+            learned += [False] * PICTURE_TOKENS
+        else:
+            ids.append(token)
+            learned.append(any(first <= begin < last for first, last in spans))
+    if learned[-1] is False and sample.draws and any(learned):
+        learned[-1] = True  # after a reasoning or a story's words, the wish to draw
+    shown = tuple(segment.scene for segment in sample.segments if isinstance(segment, Shown))
+    # marks inside learned text (vision start, end) are put there by the machine, never written
+    start_id = tokenizer.token_to_id("<|vision_start|>")
+    end_id = tokenizer.token_to_id("<|vision_end|>")
+    learned = [
+        flag and token not in (start_id, end_id) for flag, token in zip(learned, ids, strict=True)
+    ]
+    drawn = sample.segments[-1].scene if isinstance(sample.segments[-1], Drawn) else None
+    length = len(ids) + (NUM_QUERIES if sample.draws else 0)
+    return Sequence_(
+        kind=sample.kind,
+        ids=torch.tensor(ids),
+        positions=picture_positions(length, starts, spatial=not sample.draws),
+        learned=torch.tensor(learned),
+        starts=tuple(starts),
+        shown=shown,
+        drawn=drawn,
+    )
+
+
+def blank_sequence() -> Sequence_:
+    return encode(Sample(BLANK, (Text(" "), Drawn(EMPTY))))
+
+
+def sample_sequences(
+    rng: random.Random, count: int, split: str = "train", mix: dict[str, float] | None = None
+) -> list[Sequence_]:
+    """Random samples of the mix, the shortest first."""
+    result = []
+    for _ in range(count):
+        result.append(encode(sample_any(rng, split, mix or MIX)))
+    return sorted(result, key=lambda sequence: sequence.length)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences padded on the right to one length, without the `skipped` first tokens."""
+
+    sequences: Sequence[Sequence_]
+    ids: Tensor  # (B, L)
+    positions: Tensor  # (3, B, L)
+    targets: Tensor  # (B, L): the next token where it is learned, else -100
+    valid: Tensor  # (B, L) bool
+    pads: Tensor  # (P, 9) places in the flattened batch, a row a shown picture
+    queries: Tensor  # (D, 9) places in the flattened batch, a row a drawn picture
+    shown: list[Scene] = field(repr=False)
+    drawn: list[Scene] = field(repr=False)
+    skipped: int
+
+
+@cache
+def shared_prefix() -> Tensor:
+    """Ids of the system turn and the opened user turn."""
+    text = turn_text("system", SYSTEM_PROMPT) + open_turn_text("user")
+    return torch.tensor(load_tokenizer().encode(text, add_special_tokens=False).ids[:-1])
+
+
+def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
+    """Pad to one length; with `skip` the shared prefix, which all must begin with, is left out."""
+    first = len(shared_prefix()) if skip else 0
+    length = max(sequence.length for sequence in sequences) - first
+    count = len(sequences)
+    ids = torch.zeros(count, length, dtype=torch.long)
+    positions = torch.zeros(3, count, length, dtype=torch.long)
+    targets = torch.full((count, length), -100)
+    valid = torch.zeros(count, length, dtype=torch.bool)
+    pads, queries, shown, drawn = [], [], [], []
+    for row, sequence in enumerate(sequences):
+        assert not skip or torch.equal(sequence.ids[:first], shared_prefix())
+        words = len(sequence.ids) - first
+        ids[row, :words] = sequence.ids[first:]
+        positions[:, row, : sequence.length - first] = sequence.positions[:, first:]
+        valid[row, : sequence.length - first] = True
+        following = torch.where(sequence.learned[1:], sequence.ids[1:], -100)[first:]
+        targets[row, : words - 1] = following
+        pads += [row * length + start - first for start in sequence.starts]
+        shown += sequence.shown
+        if sequence.drawn is not None:
+            queries.append(row * length + words)
+            drawn.append(sequence.drawn)
+    nine = torch.arange(9)
+    return Batch(
+        sequences=sequences,
+        ids=ids,
+        positions=positions,
+        targets=targets,
+        valid=valid,
+        pads=torch.tensor(pads, dtype=torch.long)[:, None] + nine,
+        queries=torch.tensor(queries, dtype=torch.long)[:, None] + nine,
+        shown=shown,
+        drawn=drawn,
+        skipped=first,
+    )

@@ -1,0 +1,138 @@
+"""The tokenizer of blip3u-tiny: Qwen2's kind, byte-level BPE, learned on the world's own texts."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+
+from .common import RUNS
+from .dialogues import corpus
+
+NUM_LEARNED = 1400
+# Qwen2.5's special tokens in their order, then the three of BLIP3-U; True = special.
+ADDED = {
+    "<|endoftext|>": True,
+    "<|im_start|>": True,
+    "<|im_end|>": True,
+    "<|object_ref_start|>": True,
+    "<|object_ref_end|>": True,
+    "<|box_start|>": True,
+    "<|box_end|>": True,
+    "<|quad_start|>": True,
+    "<|quad_end|>": True,
+    "<|vision_start|>": True,
+    "<|vision_end|>": True,
+    "<|vision_pad|>": True,
+    "<|image_pad|>": True,
+    "<|video_pad|>": True,
+    "<tool_call>": False,
+    "</tool_call>": False,
+    "<|fim_prefix|>": False,
+    "<|fim_middle|>": False,
+    "<|fim_suffix|>": False,
+    "<|fim_pad|>": False,
+    "<|repo_name|>": False,
+    "<|file_sep|>": False,
+    "[IMG]": True,
+    "[/IMG]": True,
+    "<image>": True,
+}
+# Where Qwen2 cuts a text before byte-pair encoding.
+WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def learn_tokenizer(seed: int = 0, num_samples: int = 30_000) -> Tokenizer:
+    """Byte-level BPE of `NUM_LEARNED` tokens and the added ones behind them."""
+    tokenizer = Tokenizer(BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = BpeTrainer(
+        vocab_size=NUM_LEARNED,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = (strip_added(text) for text in corpus(seed, num_samples))
+    tokenizer.train_from_iterator(texts, trainer)
+    for name, special in ADDED.items():
+        tokenizer.add_tokens([AddedToken(name, special=special, normalized=False)])
+    return tokenizer
+
+
+def strip_added(text: str) -> str:
+    for name in ADDED:
+        text = text.replace(name, " ")
+    return text
+
+
+@cache
+def load_tokenizer(folder: Path = RUNS) -> Tokenizer:
+    """The learned tokenizer, made on first use."""
+    file = folder / "tokenizer.json"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        learn_tokenizer().save(str(file))
+    return Tokenizer.from_file(str(file))
+
+
+def tokenizer_files(tokenizer: Tokenizer, chat_template: str, max_length: int) -> dict[str, str]:
+    """All files of a Qwen2 tokenizer, by name."""
+    model = json.loads(tokenizer.to_str())["model"]
+    added = {name: tokenizer.token_to_id(name) for name in ADDED}
+    described = {
+        str(number): {
+            "content": name,
+            "lstrip": False,
+            "normalized": False,
+            "rstrip": False,
+            "single_word": False,
+            "special": ADDED[name],
+        }
+        for name, number in added.items()
+    }
+    merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in model["merges"]]
+    config = {
+        "add_bos_token": False,
+        "add_prefix_space": False,
+        "added_tokens_decoder": described,
+        "additional_special_tokens": ["[IMG]", "[/IMG]", "<image>"],
+        "bos_token": None,
+        "chat_template": chat_template,
+        "clean_up_tokenization_spaces": False,
+        "eos_token": "<|im_end|>",
+        "errors": "replace",
+        "model_max_length": max_length,
+        "pad_token": "<|endoftext|>",
+        "split_special_tokens": False,
+        "tokenizer_class": "Qwen2Tokenizer",
+        "unk_token": None,
+    }
+
+    def plain(name: str) -> dict:
+        flags = dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word"), False)
+        return {"content": name, **flags}
+
+    special = {
+        "additional_special_tokens": ["[IMG]", "[/IMG]", "<image>"],
+        "eos_token": plain("<|im_end|>"),
+        "pad_token": plain("<|endoftext|>"),
+    }
+    return {
+        "tokenizer.json": tokenizer.to_str(pretty=False),
+        "vocab.json": json.dumps(model["vocab"], ensure_ascii=False),
+        "merges.txt": "#version: 0.2\n" + "\n".join(merges) + "\n",
+        "added_tokens.json": json.dumps(dict(sorted(added.items())), indent=2),
+        "tokenizer_config.json": json.dumps(config, indent=2, ensure_ascii=False),
+        "special_tokens_map.json": json.dumps(special, indent=2),
+    }

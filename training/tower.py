@@ -1,0 +1,255 @@
+"""Stage 2: the EVA-CLIP tower, whose pooled tokens are the CLIP features of blip3u-tiny.
+
+Input 126x126, patch 21, pooled 2x2: a token is one cell of the world. Taught by contrast with
+captions, by what is in each cell, and by drawing the cell again; always through noise, so that what
+DiT and LLM later get slightly wrong still reads the same.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .common import Chance, Schedule
+from .scenes import CELL_CLASSES, cell_labels, render_batch, sample_scenes, tower_pixels, worn
+from .world import Scene
+
+
+@dataclass(frozen=True)
+class TowerConfig:
+    image_size: int = 126
+    patch_size: int = 21
+    width: int = 96
+    layers: int = 4
+    head_width: int = 16
+    mlp_ratio: float = 4.0
+    pool: int = 2
+
+    @property
+    def side(self) -> int:
+        return self.image_size // self.patch_size
+
+
+TOWER = TowerConfig()
+SCHEDULE = Schedule(steps=1300, lr=1.5e-3, batch=64, warmup=100)
+LOSS_WEIGHTS = {
+    "shape": 1.0,
+    "color": 1.0,
+    "size": 0.5,
+    "dx": 0.25,
+    "dy": 0.25,
+    "occupied": 0.5,
+    "background": 0.3,
+    "index": 0.2,
+}
+MAX_NOISE = 0.7  # added to the standardised features, uniform in 0..MAX_NOISE a picture
+DRAWN = 14  # pixels along a redrawn cell
+
+
+class Attention(nn.Module):
+    def __init__(self, config: TowerConfig):
+        super().__init__()
+        self.num_heads = config.width // config.head_width
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.proj = nn.Linear(config.width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Post-norm inside the residual: x + norm(f(x))."""
+
+    def __init__(self, config: TowerConfig):
+        super().__init__()
+        hidden = int(config.width * config.mlp_ratio)
+        self.norm1 = nn.LayerNorm(config.width, eps=1e-6)
+        self.attn = Attention(config)
+        self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
+        self.mlp = nn.ModuleDict(
+            {"fc1": nn.Linear(config.width, hidden), "fc2": nn.Linear(hidden, config.width)}
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.norm1(self.attn(x))
+        return x + self.norm2(self.mlp["fc2"](F.gelu(self.mlp["fc1"](x))))
+
+
+class Tower(nn.Module):
+    """EVA-CLIP's vision transformer with the published key names."""
+
+    def __init__(self, config: TowerConfig = TOWER):
+        super().__init__()
+        self.config = config
+        self.patch_embed = nn.ModuleDict(
+            {"proj": nn.Conv2d(3, config.width, config.patch_size, config.patch_size)}
+        )
+        self.cls_token = nn.Parameter(torch.randn(1, 1, config.width) * 0.02)
+        self.pos_embed = nn.Parameter(torch.randn(1, config.side**2 + 1, config.width) * 0.3)
+        self.blocks = nn.ModuleList([Block(config) for _ in range(config.layers)])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 3, 126, 126) -> pooled features (B, C, 3, 3)."""
+        x = self.patch_embed["proj"](pixels).flatten(2).transpose(1, 2)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self.pos_embed
+        for block in self.blocks:
+            x = block(x)
+        grid = x[:, 1:].transpose(1, 2).unflatten(2, (self.config.side, self.config.side))
+        return F.avg_pool2d(grid, self.config.pool)
+
+
+def principal_patches(pixels: Tensor, patch: int, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` main directions of patches, partly whitened, as a convolution and its bias."""
+    patches = F.unfold(pixels, patch, stride=patch).transpose(1, 2).flatten(0, 1)
+    mean = patches.mean(0)
+    spread, directions = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
+    spread, directions = spread[-count:], directions[:, -count:]
+    weight = (directions / (spread + 0.03 * spread.mean()).sqrt()).T
+    return weight.unflatten(1, (3, patch, patch)), -(weight @ mean)
+
+
+class CaptionWords(nn.Module):
+    """A small text side for the contrast: phrases of bound words, summed over the scene."""
+
+    def __init__(self, width: int = 96):
+        super().__init__()
+        self.vocabulary: dict[str, int] = {}
+        self.words = nn.Embedding(64, width)
+        self.phrase = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+        self.picture = nn.Sequential(
+            nn.Linear(9 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+        self.scale = nn.Parameter(torch.tensor(2.0))
+        from .world import BACKGROUNDS, COLORS, PLACES, SHAPES, SIZES
+
+        places = [place for row in PLACES for place in row]
+        for word in (*SHAPES, *COLORS, *SIZES, *places, *BACKGROUNDS):
+            self.vocabulary.setdefault(word, len(self.vocabulary))
+
+    def embed(self, scenes: Sequence[Scene]) -> Tensor:
+        ids, sums = [], torch.zeros(len(scenes), self.words.embedding_dim)
+        owner = []
+        for i, scene in enumerate(scenes):
+            for thing in scene.objects:
+                words = (thing.shape, thing.color, thing.size, thing.place)
+                ids.append([self.vocabulary[w] for w in words])
+                owner.append(i)
+        phrases = self.phrase(self.words(torch.tensor(ids)).sum(1))
+        backgrounds = torch.tensor([self.vocabulary[s.background] for s in scenes])
+        return sums.index_add(0, torch.tensor(owner), phrases) + self.words(backgrounds)
+
+    def contrast(self, tokens: Tensor, scenes: Sequence[Scene]) -> Tensor:
+        """InfoNCE both ways between pictures (B, 9, C) and their captions."""
+        a = F.normalize(self.picture(tokens.flatten(1)), dim=-1)
+        b = F.normalize(self.embed(scenes), dim=-1)
+        logits = a @ b.T * self.scale.exp()
+        target = torch.arange(len(scenes))
+        return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+class TowerTraining(nn.Module):
+    """The tower and what teaches it; only `tower` and the statistics are kept."""
+
+    def __init__(self, config: TowerConfig = TOWER):
+        super().__init__()
+        self.tower = Tower(config)
+        width = config.width
+        self.heads = nn.ModuleDict({k: nn.Linear(width, n) for k, n in CELL_CLASSES.items()})
+        self.draw = nn.Sequential(
+            nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, 3 * DRAWN**2)
+        )
+        self.captions = CaptionWords(width)
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("spread", torch.ones(width))
+        self.register_buffer("seen", torch.zeros(()))
+
+    def begin(self) -> None:
+        pixels = tower_pixels(render_batch(sample_scenes(random.Random(0), 1500)))
+        config = self.tower.config
+        weight, bias = principal_patches(pixels, config.patch_size, config.width)
+        with torch.no_grad():
+            self.tower.patch_embed["proj"].weight.copy_(weight)
+            self.tower.patch_embed["proj"].bias.copy_(bias)
+
+    def standardise(self, features: Tensor) -> Tensor:
+        """Zero mean and unit spread a channel, by running statistics; tokens (B, 9, C)."""
+        tokens = features.flatten(2).transpose(1, 2)
+        if self.training:
+            with torch.no_grad():
+                rate = max(0.02, 1 / (float(self.seen) + 1))
+                self.mean.lerp_(tokens.mean((0, 1)), rate)
+                self.spread.lerp_(tokens.std((0, 1)), rate)
+                self.seen += 1
+        return (tokens - self.mean) / (self.spread + 1e-3)
+
+    def losses(self, chance: Chance, batch: int = SCHEDULE.batch) -> dict[str, Tensor]:
+        scenes = sample_scenes(chance.python, batch)
+        pictures = render_batch(scenes)
+        tokens = self.standardise(self.tower(tower_pixels(worn(pictures, chance))))
+        noise = chance.normal(*tokens.shape) * chance.uniform(batch, 1, 1) * MAX_NOISE
+        noisy = tokens + noise
+        labels = cell_labels(scenes)
+        terms = {
+            name: F.cross_entropy(head(noisy).flatten(0, 1), labels[name].flatten())
+            for name, head in self.heads.items()
+        }
+        loss = sum(LOSS_WEIGHTS[name] * value for name, value in terms.items())
+        terms["draw"] = F.mse_loss(self.draw(noisy), drawn_cells(pictures))
+        terms["contrast"] = self.captions.contrast(noisy, scenes)
+        # unit spread is kept near: the running statistics then need not chase the features
+        loss = loss + 8 * terms["draw"] + 0.1 * terms["contrast"]
+        with torch.no_grad():
+            accuracy = (self.heads["shape"](tokens).argmax(-1) == labels["shape"]).float()
+            terms["shape_accuracy"] = accuracy[labels["occupied"] == 1].mean()
+        return {"loss": loss, **terms}
+
+
+def drawn_cells(pictures: Tensor) -> Tensor:
+    """The cells of pictures (B, 3, 128, 128), small: (B, 9, 3 * 14 * 14)."""
+    small = F.interpolate(pictures, (3 * DRAWN, 3 * DRAWN), mode="area") * 2 - 1
+    return F.unfold(small, DRAWN, stride=DRAWN).transpose(1, 2)
+
+
+@torch.no_grad()
+def evaluate(training: TowerTraining, count: int = 512) -> dict[str, float]:
+    """How often linear heads read what is in a cell of held-out scenes, without noise."""
+    training.eval()
+    scenes = sample_scenes(random.Random(7), count, "held_out")
+    tokens = training.standardise(training.tower(tower_pixels(render_batch(scenes))))
+    labels = cell_labels(scenes)
+    scores = {}
+    for name, head in training.heads.items():
+        known = labels[name] >= 0
+        right = head(tokens).argmax(-1) == labels[name]
+        scores[name] = right[known].float().mean().item()
+    training.train()
+    return scores
+
+
+@torch.no_grad()
+def fold_statistics(tower: Tower, pictures: Tensor, draws: int = 64) -> None:
+    """Give the pooled features zero mean and unit spread, exactly, within the architecture.
+
+    The residual stream is read by `qkv` and `fc1` only and written by affine norms, so a factor a
+    channel moves through; a shift goes into the last norm, after which nothing reads the stream.
+    """
+    pooled = torch.cat([tower(tower_pixels(part)) for part in pictures.split(draws)])
+    mean, factor = pooled.mean((0, 2, 3)), 1 / pooled.std((0, 2, 3))
+    projection = tower.patch_embed["proj"]
+    projection.weight.mul_(factor[:, None, None, None])
+    projection.bias.mul_(factor)
+    tower.cls_token.mul_(factor)
+    tower.pos_embed.mul_(factor)
+    for block in tower.blocks:
+        for norm in (block.norm1, block.norm2):
+            norm.weight.mul_(factor)
+            norm.bias.mul_(factor)
+        block.attn.qkv.weight.div_(factor)
+        block.mlp["fc1"].weight.div_(factor)
+    tower.blocks[-1].norm2.bias.sub_(mean * factor)

@@ -1,0 +1,104 @@
+"""Make blip3u-tiny: `python -m training.train --stage all`. Stop and start it at any moment."""
+
+import argparse
+import os
+import random
+
+import torch
+
+from . import llm, tower, unet, vae
+from .common import RUNS, Run, write_safetensors
+from .scenes import render_batch, sample_scenes
+
+SEED = 2026
+
+
+def train_tower(until: int | None = None) -> None:
+    training = tower.TowerTraining()
+    run = Run("tower", training, tower.SCHEDULE)
+    if not run.resume():
+        training.begin()
+    run.go(training.losses, SEED, lambda: tower.evaluate(training), 250, until)
+    freeze_tower(training)
+
+
+def freeze_tower(training: tower.TowerTraining) -> None:
+    """Standard features from here on: the statistics go into the weights."""
+    pictures = render_batch(sample_scenes(random.Random(3), 4000, "train"))
+    tower.fold_statistics(training.tower, pictures)
+    training.mean.zero_()
+    training.spread.fill_(1 - 1e-3)
+    write_safetensors(training.state_dict(), RUNS / "tower.safetensors", {})
+
+
+def train_eyes(until: int | None = None) -> None:
+    eyes = llm.Eyes()
+    run = Run("eyes", eyes, llm.VISION_SCHEDULE)
+    if not run.resume():
+        eyes.begin()
+    run.go(eyes.losses, SEED, lambda: llm.evaluate_eyes(eyes), 250, until)
+    write_safetensors(eyes.state_dict(), RUNS / "eyes.safetensors", {})
+
+
+def train_unet(until: int | None = None) -> None:
+    training = unet.UNetTraining(unet.FrozenLatents(), llm.FeatureTower())
+    run = Run("unet", training, unet.SCHEDULE)
+    run.resume()
+    run.go(
+        lambda chance: training.losses(chance, SEED, run.step),
+        SEED,
+        lambda: unet.evaluate(training),
+        250,
+        until,
+    )
+
+
+def train_llm(until: int | None = None) -> None:
+    training = llm.LlmTraining(llm.FeatureTower())
+    run = Run("llm", training, llm.SCHEDULE)
+    if not run.resume():
+        training.begin()
+    run.go(
+        lambda chance: training.losses(chance, run.step),
+        SEED,
+        lambda: llm.evaluate(training),
+        500,
+        until,
+    )
+
+
+def train_vae(until: int | None = None) -> None:
+    training = vae.VaeTraining()
+    run = Run("vae", training, vae.SCHEDULE)
+    run.resume()
+    run.go(
+        lambda chance: training.losses(chance, step=run.step),
+        SEED,
+        lambda: vae.evaluate(training),
+        250,
+        until,
+    )
+
+
+STAGES = {
+    "vae": train_vae,
+    "tower": train_tower,
+    "unet": train_unet,
+    "eyes": train_eyes,
+    "llm": train_llm,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stage", choices=("all", *STAGES), default="all")
+    parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", "1")))
+    parser.add_argument("--until", type=int, help="stop after this step of each stage")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    for name in STAGES if args.stage == "all" else (args.stage,):
+        STAGES[name](args.until)
+
+
+if __name__ == "__main__":
+    main()

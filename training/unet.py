@@ -1,0 +1,190 @@
+"""Stage 3: the diffusion decoder, a small SDXL-like UNet on the features of the frozen tower.
+
+It predicts v: with epsilon nothing is learned of the layout, where noise is strongest.
+"""
+
+import random
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from .common import RUNS, Chance, Schedule, read_safetensors
+from .scenes import render_batch, sample_scenes
+from .vae import CONFIG as VAE_CONFIG
+from .vae import VaeTraining
+
+CONFIG = {
+    "act_fn": "silu",
+    "addition_embed_type": "text_time",
+    "addition_embed_type_num_heads": 64,
+    "addition_time_embed_dim": 8,
+    "attention_head_dim": [3, 5],
+    "block_out_channels": [48, 80],
+    "cross_attention_dim": 96,
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+    "in_channels": VAE_CONFIG["latent_channels"],
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "out_channels": VAE_CONFIG["latent_channels"],
+    "projection_class_embeddings_input_dim": 96 + 6 * 8,
+    "sample_size": 16,
+    "transformer_layers_per_block": [1, 1],
+    "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+    "use_linear_projection": True,
+}
+SCHEDULER_CONFIG = {
+    "_class_name": "EulerDiscreteScheduler",
+    "_diffusers_version": "0.32.2",
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "final_sigmas_type": "zero",
+    "interpolation_type": "linear",
+    "num_train_timesteps": 1000,
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": False,
+    "sigma_max": None,
+    "sigma_min": None,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+    "timestep_type": "discrete",
+    "trained_betas": None,
+    "use_beta_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_karras_sigmas": False,
+}
+SCHEDULE = Schedule(
+    steps=4000, lr=1.2e-3, batch=32, warmup=100, ema=0.998, flat=0.6, betas=(0.9, 0.99)
+)
+TIMESTEP_POWER = 0.75  # timesteps 1000 u^0.75: more of the noisy ones, where the layout is decided
+FEATURE_NOISE = 0.5  # in 0..this, in units of the features' spread: the DiT is not exact
+DROPPED = 0.07  # share of the features that are zero, the decoder's negative
+POOL = 1024  # pictures encoded at once and used for `POOL_STEPS` steps
+POOL_STEPS = 64
+SIDES = (64, 128, 256, 512, 1024)  # sizes told at random: what is said of the size shall not matter
+
+
+class FrozenLatents:
+    """The VAE's encoder at rest, with standard latents."""
+
+    def __init__(self, folder=RUNS):
+        training = VaeTraining()
+        saved = read_safetensors(folder / "vae" / "state.safetensors")
+        weights = {k.removeprefix("model."): v for k, v in saved.items() if k.startswith("model.")}
+        training.load_state_dict(weights)
+        self.vae = training.vae.requires_grad_(False).eval()
+        raw = self.raw(render_batch(sample_scenes(statistics_chance(), 1000)))
+        self.mean = raw.mean((0, 2, 3), keepdim=True)
+        self.spread = raw.std((0, 2, 3), keepdim=True)
+
+    @torch.no_grad()
+    def raw(self, pictures: Tensor) -> Tensor:
+        parts = [self.vae.encode(part * 2 - 1).latent_dist.mode() for part in pictures.split(32)]
+        return torch.cat(parts)
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        return (self.raw(pictures) - self.mean) / self.spread
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Standard latents to pictures in 0..1."""
+        drawn = self.vae.decode(latents * self.spread + self.mean).sample
+        return (drawn / 2 + 0.5).clamp(0, 1)
+
+
+def statistics_chance() -> random.Random:
+    """The pictures over which the latents' statistics are taken, in training and in export."""
+    return random.Random(4)
+
+
+@cache
+def signal_and_noise() -> tuple[Tensor, Tensor]:
+    """Factors of clean latents and noise at each of the 1000 timesteps."""
+    first, last = SCHEDULER_CONFIG["beta_start"], SCHEDULER_CONFIG["beta_end"]
+    betas = torch.linspace(first**0.5, last**0.5, 1000) ** 2
+    kept = (1 - betas).cumprod(0)
+    return kept.sqrt(), (1 - kept).sqrt()
+
+
+class UNetTraining(nn.Module):
+    def __init__(self, latents: FrozenLatents, tower: nn.Module):
+        super().__init__()
+        self.unet = UNet2DConditionModel(**CONFIG)
+        self.unet.to(memory_format=torch.channels_last)
+        self.frozen = (latents, tower)  # not children: they are not trained
+        self.pool: tuple[int, Tensor, Tensor] | None = None
+
+    def pooled(self, seed: int, step: int) -> tuple[Tensor, Tensor]:
+        """Latents and features of this step's pool of pictures."""
+        number = step // POOL_STEPS
+        if self.pool is None or self.pool[0] != number:
+            scenes = sample_scenes(Chance.of(seed + 1, number).python, POOL)
+            latents, tower = self.frozen
+            pictures = render_batch(scenes)
+            self.pool = (number, latents.encode(pictures), tower.features(pictures))
+        return self.pool[1:]
+
+    def losses(self, chance: Chance, seed: int, step: int, batch: int = SCHEDULE.batch) -> dict:
+        latents, features = self.pooled(seed, step)
+        picked = torch.randperm(len(latents), generator=chance.torch)[:batch]
+        clean, tokens = latents[picked], features[picked]
+        tokens = tokens + chance.normal(*tokens.shape) * chance.uniform(batch, 1, 1) * FEATURE_NOISE
+        tokens = tokens * (chance.uniform(batch, 1, 1) >= DROPPED)
+        timestep = (1000 * chance.uniform(batch) ** TIMESTEP_POWER).long().clamp(max=999)
+        signal, spread = (f[timestep][:, None, None, None] for f in signal_and_noise())
+        noise = chance.normal(*clean.shape)
+        told = torch.tensor([chance.python.choices(SIDES, k=2) for _ in range(batch)])
+        time_ids = torch.stack(
+            [told[:, 0], told[:, 0], 0 * told[:, 0], 0 * told[:, 0], told[:, 1], told[:, 1]], 1
+        )
+        velocity = self.velocity(signal * clean + spread * noise, timestep, tokens, time_ids)
+        return {"loss": F.mse_loss(velocity, signal * noise - spread * clean)}
+
+    def velocity(self, x: Tensor, timestep: Tensor, tokens: Tensor, time_ids: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        added = {"text_embeds": tokens.mean(1), "time_ids": time_ids}
+        return self.unet(x, timestep, tokens, added_cond_kwargs=added).sample
+
+
+@torch.no_grad()
+def draw(training: UNetTraining, tokens: Tensor, noise: Tensor, steps: int, scale: float) -> Tensor:
+    """Standard latents from features (B, 9, C): guided Euler with leading spacing, as the nodes."""
+    signal, spread = signal_and_noise()
+    sigmas = spread / signal
+    timesteps = torch.arange(steps).flip(0) * (1000 // steps) + 1
+    levels = torch.cat([sigmas[timesteps], torch.zeros(1)])
+    x = noise * (levels[0] ** 2 + 1).sqrt()
+    told = torch.tensor([1024, 1024, 0, 0, 128, 128]).expand(2 * len(x), -1)
+    both = torch.cat([tokens, torch.zeros_like(tokens)])
+    for i, timestep in enumerate(timesteps):
+        level = levels[i]
+        seen = x / (level**2 + 1).sqrt()
+        v = training.velocity(torch.cat([seen, seen]), timestep.expand(2 * len(x)), both, told)
+        with_it, without = v.chunk(2)
+        v = without + scale * (with_it - without)
+        clean = x / (level**2 + 1) - v * level / (level**2 + 1).sqrt()
+        x = x + (x - clean) / level * (levels[i + 1] - level)
+    return x
+
+
+@torch.no_grad()
+def evaluate(training: UNetTraining, count: int = 24, steps: int = 12) -> dict[str, float]:
+    """Held-out pictures -> features -> pictures, read again by the tower."""
+    latents, tower = training.frozen
+    scenes = sample_scenes(random.Random(10), count, "held_out")
+    pictures = render_batch(scenes)
+    features = tower.features(pictures)
+    shape = (count, CONFIG["in_channels"], CONFIG["sample_size"], CONFIG["sample_size"])
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(11))
+    drawn = latents.decode(draw(training, features, noise, steps, 2.0))
+    read, wanted = tower.read(tower.features(drawn)), tower.read(features)
+    there = wanted["occupied"] == 1
+    scores = {"psnr": float(-10 * F.mse_loss(drawn, pictures).log10())}
+    for name in ("shape", "color", "size"):
+        scores[name] = (read[name] == wanted[name])[there].float().mean().item()
+    scores["occupied"] = (read["occupied"] == wanted["occupied"]).float().mean().item()
+    scores["background"] = (read["background"] == wanted["background"]).float().mean().item()
+    return scores

@@ -1,0 +1,120 @@
+"""Stage 1: the VAE of the decoder, eight pixels a latent, four channels."""
+
+import random
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from .common import Chance, Schedule
+from .scenes import render_batch, sample_scenes
+from .world import Scene, object_center
+
+CONFIG = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "block_out_channels": [16, 16, 48, 64],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "layers_per_block": 1,
+    "latent_channels": 4,
+    "norm_num_groups": 1,
+    "mid_block_add_attention": True,
+    "sample_size": 128,
+    "scaling_factor": 1.0,
+    "force_upcast": False,
+}
+SCHEDULE = Schedule(steps=1600, lr=2e-3, batch=16, warmup=50, save_every=50)
+KL_WEIGHT = 3e-5
+CROP = 64
+WHOLE_FROM = 1000  # first step on whole pictures, which take the tint of the crops away
+FROZEN_FROM = 1300  # from here on the encoder rests, so that the UNet can begin on its latents
+OBJECT_WEIGHT = 3.0  # more of the loss, on and around the objects, which are few of the pixels
+LATENT_NOISE = 0.08  # then added to latents, in units of their spread: the UNet is not exact
+
+
+class VaeTraining(nn.Module):
+    def __init__(self, config: dict = CONFIG):
+        super().__init__()
+        self.vae = AutoencoderKL(**config)
+        with torch.no_grad():  # a small first variance: more noise would blur everything
+            bias = self.vae.encoder.conv_out.bias
+            bias[len(bias) // 2 :] = 0
+            self.vae.quant_conv.bias[len(bias) // 2 :] = -5
+            for name, module in self.vae.named_modules():  # every block begins as the identity
+                if name.endswith(("conv2", "to_out.0")):
+                    module.weight.zero_()
+                    module.bias.zero_()
+        self.to(memory_format=torch.channels_last)
+
+    def begin(self) -> None:
+        """Nothing to prepare."""
+
+    def losses(self, chance: Chance, batch: int = SCHEDULE.batch, step: int = 0) -> dict:
+        whole = step >= WHOLE_FROM
+        scenes = sample_scenes(chance.python, batch // 3 if whole else batch)
+        pictures = render_batch(scenes)
+        pictures = torch.cat([pictures, pixel_weights(pictures)], 1)
+        pictures = pictures if whole else random_crops(pictures, scenes, chance.python)
+        x, weight = pictures[:, :3] * 2 - 1, pictures[:, 3:]
+        x = x.contiguous(memory_format=torch.channels_last)
+        frozen = step >= FROZEN_FROM
+        with torch.set_grad_enabled(not frozen):
+            posterior = self.vae.encode(x).latent_dist
+        noise = chance.normal(*posterior.mean.shape)
+        spread = LATENT_NOISE * posterior.mean.std((0, 2, 3), keepdim=True)
+        latents = posterior.mean + noise * (spread if frozen else posterior.std)
+        drawn = self.vae.decode(latents).sample
+        off = (drawn - x) * weight
+        terms = {"l1": off.abs().mean(), "mse": (off * (drawn - x)).mean()}
+        terms["kl"] = posterior.kl().mean() / x[0].numel()
+        # KL a picture element, on the scale of the mean errors above
+        terms["loss"] = terms["l1"] + terms["mse"] + KL_WEIGHT * posterior.kl().mean() / 256
+        return terms
+
+
+def pixel_weights(pictures: Tensor) -> Tensor:
+    """How much each pixel counts, (B, 1, H, W); the corner shows the background."""
+    foreground = (pictures - pictures[:, :, :1, :1]).abs().amax(1, keepdim=True) > 0.01
+    return 1 + OBJECT_WEIGHT * F.max_pool2d(foreground.float(), 5, 1, 2)
+
+
+def random_crops(pictures: Tensor, scenes: Sequence[Scene], rng: random.Random) -> Tensor:
+    """One window of 64 pixels from every picture, an object near its middle more often than not."""
+    limit = pictures.shape[-1] - CROP
+    crops = []
+    for picture, scene in zip(pictures, scenes, strict=True):
+        x, y = rng.randint(0, limit), rng.randint(0, limit)
+        if rng.random() < 0.7:
+            center = object_center(rng.choice(scene.objects))
+            x, y = (min(max(int(c) - CROP // 2 + rng.randint(-20, 20), 0), limit) for c in center)
+        crops.append(picture[:, y : y + CROP, x : x + CROP])
+    return torch.stack(crops)
+
+
+@torch.no_grad()
+def evaluate(training: VaeTraining, count: int = 32) -> dict[str, float]:
+    """Peak signal to noise of the reconstructed means of held-out pictures."""
+    x = render_batch(sample_scenes(random.Random(7), count, "held_out"))
+    drawn = training.vae.decode(training.vae.encode(x * 2 - 1).latent_dist.mode()).sample
+    mse = F.mse_loss(drawn.clamp(-1, 1) / 2 + 0.5, x)
+    return {"psnr": float(-10 * mse.log10())}
+
+
+@torch.no_grad()
+def fold_statistics(vae: AutoencoderKL, pictures: Tensor) -> None:
+    """Put the latents' mean and spread a channel into the 1x1 convolutions around them.
+
+    The format knows one scaling factor; after this it is 1 and every channel is standard.
+    """
+    moments = torch.cat([vae.encode(p * 2 - 1).latent_dist.mode() for p in pictures.split(32)])
+    mean, spread = moments.mean((0, 2, 3)), moments.std((0, 2, 3))
+    count = len(mean)
+    quant, post = vae.quant_conv, vae.post_quant_conv
+    post.bias.add_(post.weight[:, :, 0, 0] @ mean)
+    post.weight.mul_(spread[None, :, None, None])
+    quant.weight[:count].div_(spread[:, None, None, None])
+    quant.bias[:count].sub_(mean).div_(spread)
+    quant.bias[count:].sub_(2 * spread.log())
