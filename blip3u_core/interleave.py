@@ -17,13 +17,16 @@ from .dialogue import Speaker, chat_context
 from .prompt import (
     DRAWN_PICTURE,
     IMG,
+    INTERLEAVE_REQUEST,
     MARKED_CAPTION_END,
     MARKED_CAPTION_START,
+    MARKED_INTERLEAVE_REQUEST,
     PICTURE,
     caption_text,
+    fill_request,
 )
 
-Draw = Callable[[Context, int], Tensor]  # (what to draw from, number of the picture) -> (H, W, 3)
+Draw = Callable[[Context, int], Tensor]  # (what to draw from, pictures before it) -> (H, W, 3)
 
 _TOKENS_OF_A_MARK = 16  # at most so many tokens hold `</picture>`
 _CAPTION = (
@@ -52,7 +55,32 @@ def readable(marked: str) -> str:
     return _PLACE.sub(lambda _: f" [picture {next(numbers)}] ", marked).strip()
 
 
-def interleave(speaker: Speaker, chat: Chat, draw: Draw, max_pictures: int) -> Interleaved:
+def ask_for_story(chat: Chat, prompt: str, writes_sign: bool) -> Chat:
+    """The chat with the request for text and pictures; an empty prompt answers the chat itself.
+
+    Args:
+        writes_sign: whether the language model was taught to ask for pictures with `[IMG]`.
+
+    Raises: ValueError if there is nothing to answer.
+    """
+    if prompt.strip():
+        request = INTERLEAVE_REQUEST if writes_sign else MARKED_INTERLEAVE_REQUEST
+        return chat.say("user", fill_request(request, prompt))
+    if not chat.ends_with_user:
+        raise ValueError(
+            "the prompt is empty, expected what to tell. Write it, or connect a chat that ends "
+            "with a user message."
+        )
+    return chat
+
+
+def interleave(
+    speaker: Speaker,
+    chat: Chat,
+    draw: Draw,
+    max_pictures: int,
+    on_picture: Callable[[Interleaved], None] | None = None,
+) -> Interleaved:
     """Let the language model answer a chat in text and pictures.
 
     Args:
@@ -61,6 +89,7 @@ def interleave(speaker: Speaker, chat: Chat, draw: Draw, max_pictures: int) -> I
         chat: ends with the request, see `prompt.INTERLEAVE_REQUEST`.
         draw: makes a picture from the context of a drawing; what it raises goes through.
         max_pictures: the answer ends where one more is asked for.
+        on_picture: called with all so far after each picture, so that a caller can keep it.
 
     Raises: ValueError for `max_pictures` below 1, or a chat longer than the model can read.
     """
@@ -77,7 +106,9 @@ def interleave(speaker: Speaker, chat: Chat, draw: Draw, max_pictures: int) -> I
             story.end_before_the_wish()
             break
         story.show(draw(wish, len(story.drawn)))
-    return Interleaved(readable(story.marked), tuple(story.drawn), story.chat)
+        if on_picture is not None:
+            on_picture(story.so_far)
+    return story.so_far
 
 
 class _Story:
@@ -89,6 +120,10 @@ class _Story:
         self.tokens_left = speaker.sampling.max_new_tokens
         self.marked = ""  # as the language model reads it again
         self.drawn: list[Tensor] = []
+
+    @property
+    def so_far(self) -> Interleaved:
+        return Interleaved(readable(self.marked), tuple(self.drawn), self.chat)
 
     @property
     def chat(self) -> Chat:

@@ -12,7 +12,7 @@ from blip3u_core.chat import Chat
 from blip3u_core.checkpoint import open_checkpoint
 from blip3u_core.context import Context
 from blip3u_core.dialogue import Speaker
-from blip3u_core.interleave import Interleaved, interleave, readable
+from blip3u_core.interleave import Interleaved, ask_for_story, interleave, readable
 from blip3u_core.prompt import (
     DRAWN_PICTURE,
     INTERLEAVE_REQUEST,
@@ -158,6 +158,32 @@ def test_cancel_while_drawing_goes_through(llm: LanguageModel, tell: Tell) -> No
 
     with pytest.raises(InterruptedError):
         tell("The sea.[IMG]", "A ship.", on_text=cancel)
+
+
+def test_what_is_made_can_be_kept(llm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Interleaved] = []
+    mouth = Mouth(llm, ["The sea.[IMG]", "A ship.[IMG]"])
+
+    def draw(context: Context, index: int) -> Tensor:
+        if index == 1:
+            raise InterruptedError
+        return mouth.draw(context, index)
+
+    monkeypatch.setattr(module, "write_tokens", mouth.write)
+    with pytest.raises(InterruptedError):
+        interleave(Speaker(llm), ASK, draw, 4, kept.append)
+    assert [story.text for story in kept] == ["The sea. [picture 1]"]
+    assert len(kept[0].chat.pictures) == 1
+
+
+def test_the_request_suits_the_language_model() -> None:
+    taught = ask_for_story(Chat(), "a day at the sea", writes_sign=True)
+    assert taught.texts() == ASK.texts()
+    untaught = ask_for_story(Chat(), "a day at the sea", writes_sign=False)
+    assert "<picture>" in untaught.turns[0].text
+    assert ask_for_story(ASK, " ", writes_sign=True) is ASK
+    with pytest.raises(ValueError, match="the prompt is empty"):
+        ask_for_story(Chat(), "", writes_sign=True)
 
 
 def test_no_pictures_allowed_is_refused(tell: Tell) -> None:
