@@ -11,8 +11,8 @@ from harness.browser import FLAGS, find_browser
 from harness.comfy import Host
 
 READY = (
-    "window.app && app.graph && app.canvas && app.extensionManager && window.LiteGraph && "
-    "LiteGraph.registered_node_types['BLIP3U_LoadModel']"
+    "() => Boolean(window.app && app.graph && app.canvas && app.extensionManager && "
+    "window.LiteGraph && LiteGraph.registered_node_types['BLIP3U_LoadModel'])"
 )
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
@@ -36,7 +36,9 @@ ARRANGE = """(sizes) => {
   nodes.forEach(n => deep(n.id));
   [...nodes].sort((a, b) => depth.get(b.id) - depth.get(a.id)).forEach(n => {
     const readers = from(n.id).map(id => depth.get(id));
-    if (readers.length && into(n.id).length == 0) depth.set(n.id, Math.min(...readers) - 1);
+    const loaded = into(n.id).some(id => ids.get(id).type == 'BLIP3U_LoadModel');
+    if (readers.length && !loaded && n.type != 'BLIP3U_LoadModel')
+      depth.set(n.id, Math.min(...readers) - 1);
   });
   const columns = [];
   nodes.forEach(n => {
@@ -173,6 +175,7 @@ def open_canvas(host: Host, width: int = 1600, height: int = 900) -> Iterator[Ca
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=FLAGS)
         page = browser.new_page(viewport={"width": width, "height": height})
+        page.add_init_script("localStorage.setItem('vueNodesBannerDismissed', 'true')")
         canvas = Canvas(page, host)
         try:
             canvas.open()

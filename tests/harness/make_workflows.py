@@ -45,14 +45,20 @@ def canvas_form(canvas: Any, graph: dict[str, Any], name: str) -> dict[str, Any]
     problems = canvas.problems() + canvas.overlaps() + canvas.errors
     if problems:
         raise RuntimeError(f"{name}: {problems}")
-    made = canvas.api()
-    if wiring(made) != wiring(graph):
-        raise RuntimeError(f"{name}: the canvas gives another graph than workflows/api")
+    made, wanted = wiring(canvas.api(), graph), wiring(graph, graph)
+    if made != wanted:
+        changed = [(made.get(key), wanted[key]) for key in wanted if made.get(key) != wanted[key]]
+        raise RuntimeError(f"{name}: canvas and workflows/api differ: {changed}")
     return canvas.serialized()
 
 
-def wiring(graph: dict[str, Any]) -> dict[str, Any]:
-    return {key: (node["class_type"], node["inputs"]) for key, node in graph.items()}
+def wiring(made: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """Classes and inputs of `made`; widgets that the frontend adds by itself are left out."""
+    return {
+        key: (node["class_type"], {k: v for k, v in node["inputs"].items() if k in expected})
+        for key, node in made.items()
+        for expected in [wanted.get(key, {}).get("inputs", {})]
+    }
 
 
 def thumbnail(host: Host, result: Result) -> Image.Image:
