@@ -93,7 +93,11 @@ class ClipFeatureSampler(io.ComfyNode):
                     tooltip="CLIP features to start from, with denoise below 1.",
                 ),
             ],
-            outputs=[io.Latent.Output("features", tooltip="CLIP features (B, C, g, g).")],
+            outputs=[
+                io.Latent.Output(
+                    "features", display_name="features", tooltip="CLIP features (B, C, g, g)."
+                )
+            ],
         )
 
     @classmethod
@@ -137,7 +141,7 @@ class EmptyFeatures(io.ComfyNode):
                 io.Model.Input("model", tooltip="Output `model` of Load BLIP3-U."),
                 _batch_size(),
             ],
-            outputs=[io.Latent.Output("features")],
+            outputs=[io.Latent.Output("features", display_name="features")],
         )
 
     @classmethod
@@ -156,7 +160,7 @@ class FeatureSigmas(io.ComfyNode):
                 "The published schedule, exact for any number of steps, for SamplerCustomAdvanced."
             ),
             inputs=[_steps(), _denoise()],
-            outputs=[io.Sigmas.Output("sigmas")],
+            outputs=[io.Sigmas.Output("sigmas", display_name="sigmas")],
         )
 
     @classmethod
@@ -176,7 +180,7 @@ class PreviewFeatures(io.ComfyNode):
                 "of one colour hold the same content."
             ),
             inputs=[io.Latent.Input("features", tooltip="CLIP features.")],
-            outputs=[io.Image.Output("image")],
+            outputs=[io.Image.Output("image", display_name="image")],
         )
 
     @classmethod

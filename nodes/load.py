@@ -38,10 +38,16 @@ class LoadModel(io.ComfyNode):
                 ),
             ],
             outputs=[
-                BLIP3U_LLM.Output("llm", tooltip="Writes visual tokens and answers."),
-                io.Model.Output("model", tooltip="Draws CLIP features from visual tokens."),
-                io.Model.Output("decoder", tooltip="Draws latents from CLIP features."),
-                io.Vae.Output("vae", tooltip="Turns latents into pictures."),
+                BLIP3U_LLM.Output(
+                    "llm", display_name="llm", tooltip="Writes visual tokens and answers."
+                ),
+                io.Model.Output(
+                    "model", display_name="model", tooltip="Draws CLIP features from visual tokens."
+                ),
+                io.Model.Output(
+                    "decoder", display_name="decoder", tooltip="Draws latents from CLIP features."
+                ),
+                io.Vae.Output("vae", display_name="vae", tooltip="Turns latents into pictures."),
             ],
         )
 
