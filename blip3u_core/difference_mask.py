@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+THRESHOLD = 0.5  # lengths of a typical token
+BLUR = 0.25  # tokens
+
 
 def feature_difference(features_a: Tensor, features_b: Tensor) -> Tensor:
     """How far each token moved, in lengths of a typical token: 0 = the same, about 1.4 = unrelated.

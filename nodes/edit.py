@@ -2,7 +2,7 @@
 
 from comfy_api.v0_0_2 import io
 
-from ..blip3u_core.difference_mask import difference_mask
+from ..blip3u_core.difference_mask import BLUR, THRESHOLD, difference_mask
 from ..blip3u_core.edit import SOURCE_GUIDANCE, STRENGTH, TARGET_GUIDANCE
 from ..blip3u_core.flow import NUM_STEPS
 from .host.edit import edit_clip_features
@@ -137,7 +137,7 @@ class FeatureDifferenceMask(io.ComfyNode):
                 side("height", "Height of the mask in pixels: that of the picture."),
                 number(
                     "threshold",
-                    0.5,
+                    THRESHOLD,
                     4.0,
                     0.05,
                     "How far a token must move to count as changed, in lengths of a typical "
@@ -145,7 +145,7 @@ class FeatureDifferenceMask(io.ComfyNode):
                 ),
                 number(
                     "blur",
-                    0.25,
+                    BLUR,
                     4.0,
                     0.05,
                     "Width of the soft edge, in tokens: one is 1/8 of the picture's side with "
