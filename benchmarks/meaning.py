@@ -15,8 +15,9 @@ import torch
 
 from benchmarks.contact_sheet import save_contact_sheet
 from benchmarks.meaning_edits import GROUPS
-from benchmarks.meaning_model import MeaningModel, Settings
+from benchmarks.meaning_model import MeaningModel
 from benchmarks.meaning_rows import Report
+from blip3u_core.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,7 +27,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, default=ROOT / "models" / "blip3u-tiny")
     parser.add_argument("--rows", nargs="+", choices=GROUPS, default=list(GROUPS))
     parser.add_argument("--cases", type=int, default=200, help="held-out cases a row")
-    parser.add_argument("--steps", type=int, default=Settings.steps)
+    parser.add_argument("--steps", type=int, default=30, help="of the feature sampler")
     parser.add_argument("--decoder-steps", type=int, default=None, help="default: the checkpoint's")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--sheet", type=Path, default=None, help="where the contact sheet goes")
@@ -48,14 +49,17 @@ def markdown_table(report: Report) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     torch.set_num_threads(options.threads)
-    settings = Settings(steps=options.steps, decoder_steps=options.decoder_steps)
-    model = MeaningModel(options.checkpoint, settings)
+    settings = {"feature_steps": options.steps}
+    if options.decoder_steps is not None:
+        settings["decoder_steps"] = options.decoder_steps
+    model = MeaningModel(Pipeline.from_checkpoint(options.checkpoint), **settings)
     report, start = Report(), time.time()
     for name in options.rows:
         GROUPS[name](model, options.cases, report)
+    used = model.pipeline.settings(**model.settings)
     summary = (
-        f"{options.checkpoint.name}, {model.settings.steps} feature steps, "
-        f"{model.decoder_steps} decoder steps; {time.time() - start:.0f} s on {options.threads} "
+        f"{options.checkpoint.name}, {used.feature_steps} feature steps, "
+        f"{used.decoder_steps} decoder steps; {time.time() - start:.0f} s on {options.threads} "
         f"threads, torch {torch.__version__}, {platform.machine()}"
     )
     table = f"{markdown_table(report)}\n\n{summary}\n"

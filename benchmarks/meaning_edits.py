@@ -97,7 +97,7 @@ def dialogue(model: MeaningModel, count: int, report: Report) -> None:
 def reconstruction(model: MeaningModel, count: int, report: Report) -> None:
     scenes = make_cases("reconstruct", count, lambda rng: sample_scene(rng, "held_out"))
     sources = [render(scene) for scene in scenes]
-    pictures = model.decode(model.encode(sources), seed=5000)
+    pictures = model.vary(sources, seed=5000)
     right = [same_scene(a, b) for a, b in zip(read_all(pictures), scenes, strict=True)]
     report.add("picture -> features -> picture keeps the scene", 0.98, right)
     report.show(

@@ -58,6 +58,9 @@ class PerfectModel:
     def redraw(self, features, before, sources, seed):
         return features
 
+    def vary(self, pictures, seed):
+        return pictures
+
     def vae_round_trip(self, pictures):
         return pictures
 
