@@ -78,20 +78,22 @@ class Dialogue:
 
     def context(self, turn: int, for_drawing: bool) -> Context:
         """All up to the user's words of that turn; these are the same in every turn."""
-        turns = []
-        for index in range(turn - 1):
-            word = WORDS[index % len(WORDS)]
-            turns += [("user", REQUEST.format(word)), ("assistant", REPLY.format(word))]
-        turns.append(("user", REQUEST.format("tower")))
+        turns = [*self.earlier(turn), ("user", REQUEST.format("tower"))]
         return dialogue_context(self.llm, turns, for_drawing=for_drawing)
 
+    def earlier(self, turn: int) -> list[tuple[str, str]]:
+        words = [WORDS[index % len(WORDS)] for index in range(turn - 1)]
+        both = [(("user", REQUEST.format(w)), ("assistant", REPLY.format(w))) for w in words]
+        return [turn for pair in both for turn in pair]
+
     def before(self, turn: int) -> PrefixCache:
-        """What is remembered when that turn begins."""
+        """What is remembered when that turn begins: all that was read, and the last reply."""
         if turn not in self.caches:
-            cache = PrefixCache(self.budget)
+            self.caches[turn] = PrefixCache(self.budget)
             if turn > 1:
-                answer(self.llm, [self.context(turn - 1, False)], Sampling(1), prefix_cache=cache)
-            self.caches[turn] = cache
+                *turns, (_, reply) = self.earlier(turn)
+                context = dialogue_context(self.llm, turns, answer_start=reply)
+                answer(self.llm, [context], Sampling(1), prefix_cache=self.caches[turn])
         return deepcopy(self.caches[turn])
 
 
