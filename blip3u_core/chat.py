@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .image_processing import rgb_image
-from .prompt import IMAGE_PAD, PICTURE, ROLES
+from .prompt import IMAGE_PAD, IMG, PICTURE, ROLES
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +129,7 @@ class Chat:
             words = []
             for part in turn.parts():
                 number += not isinstance(part, str)
-                words.append(part.strip() if isinstance(part, str) else f"[picture {number}]")
-            lines.append(f"**{turn.role}:** " + " ".join(words))
+                said = part.replace(IMG, "").strip() if isinstance(part, str) else None
+                words.append(f"[picture {number}]" if said is None else said)
+            lines.append(f"**{turn.role}:** " + " ".join(word for word in words if word))
         return "\n\n".join(lines)

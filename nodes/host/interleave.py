@@ -47,7 +47,8 @@ class Painter:
 
     @cached_property
     def negative(self) -> Tensor:
-        return negative_features(self.llm, self.model, 0, self.steps, self.guidance_scale)
+        scale = self.guidance_scale
+        return negative_features(self.llm, self.model, 0, self.steps, scale)["samples"]
 
     def draw(self, context: Context, index: int) -> Tensor:
         """A picture (H, W, 3)."""
