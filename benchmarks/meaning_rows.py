@@ -11,7 +11,7 @@ from typing import TypeVar
 from benchmarks.contact_sheet import Card
 from benchmarks.meaning_model import MeaningModel, Picture, caption_chat, request_chat
 from benchmarks.scorer import read_scene, satisfies
-from benchmarks.statistics import Rate
+from benchmarks.rates import Rate
 from blip3u_core.prompt import (
     DESCRIBE_REQUEST,
     QUESTION_REQUEST,

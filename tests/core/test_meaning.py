@@ -9,7 +9,7 @@ from benchmarks.contact_sheet import Card, contact_sheet
 from benchmarks.meaning import markdown_table
 from benchmarks.meaning_edits import GROUPS, tells
 from benchmarks.meaning_rows import Report
-from benchmarks.statistics import Rate
+from benchmarks.rates import Rate
 from training.dialogues import Story
 from training.edits import Edit
 from training.language import Caption, describe
