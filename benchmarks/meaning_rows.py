@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from benchmarks.contact_sheet import Card
 from benchmarks.meaning_model import MeaningModel, Picture, caption_chat, request_chat
-from benchmarks.scorer import read_scene, satisfies
 from benchmarks.rates import Rate
+from benchmarks.scorer import read_scene, satisfies
 from blip3u_core.prompt import (
     DESCRIBE_REQUEST,
     QUESTION_REQUEST,
