@@ -18,8 +18,8 @@ from torch import Tensor
 from benchmarks.meaning_edits import EDIT_KINDS
 from benchmarks.meaning_model import MeaningModel, Picture
 from benchmarks.meaning_rows import make_cases, read_all
+from benchmarks.rates import Rate
 from benchmarks.scorer import judge_edit
-from benchmarks.statistics import Rate
 from blip3u_core.difference_mask import difference_mask, feature_difference
 from blip3u_core.edit import edit_clip_features
 from blip3u_core.pipeline import Pipeline
