@@ -62,6 +62,8 @@ def host_unet_config(config: Mapping[str, Any]) -> dict[str, Any]:
     depths = _per_level(config.get("transformer_layers_per_block", 1), levels)
     up_depths = config.get("reverse_transformer_layers_per_block") or depths[::-1]
     layers = _per_level(config["layers_per_block"], levels)
+    if len(set(layers)) > 1:  # Host: its table of diffusers' names counts on it (0.3.75)
+        raise _unknown("layers_per_block", layers, "one number for all levels")
     down = [_attends(kind) for kind in config["down_block_types"]]
     up = [_attends(kind) for kind in config["up_block_types"]]
     mid_block = config.get("mid_block_type", "UNetMidBlock2DCrossAttn")

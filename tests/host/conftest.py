@@ -5,8 +5,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
 
 from harness.comfy import Host, make_base_folder, running_host
+from harness.decoding import made_tensors
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +42,11 @@ def remove_hooks(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "host" in request.fixturenames:
         request.getfixturevalue("host").hook()
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file with the golden features as grids, pictures and a mask."""
+    file = str(tmp_path_factory.mktemp("made") / "made.safetensors")
+    save_file(made_tensors(), file)
+    return file

@@ -157,6 +157,8 @@ def tensors_of(value: object) -> dict[str, torch.Tensor]:
             parts = {f"{k}.{index}": v for k, v in extra.items() if isinstance(v, torch.Tensor)}
             named.update({key: part.clone() for key, part in parts.items()})
         return named
+    if hasattr(value, "last_hidden_state"):  # CLIP_VISION_OUTPUT
+        return {"last_hidden_state": value.last_hidden_state}
     raise TypeError(f"TestSave cannot write a {type(value).__name__}")
 
 
