@@ -107,11 +107,12 @@ class Run:
                 param.copy_(saved[f"model.{key}"])
                 if self.ema is not None:
                     self.ema[key].copy_(saved.get(f"ema.{key}", param))
-                self.optimizer.state[param] = {
-                    "step": torch.tensor(float(self.step)),
-                    "exp_avg": saved[f"exp_avg.{key}"],
-                    "exp_avg_sq": saved[f"exp_avg_sq.{key}"],
-                }
+                if f"exp_avg.{key}" in saved:  # not after a restoration from the export
+                    self.optimizer.state[param] = {
+                        # in the parameter's own memory layout: the fused step trusts it
+                        name: torch.empty_like(param).copy_(saved[f"{name}.{key}"])
+                        for name in ("exp_avg", "exp_avg_sq")
+                    } | {"step": torch.tensor(float(self.step))}
             for key, buffer in self.module.named_buffers():
                 if f"buffer.{key}" in saved:
                     buffer.copy_(saved[f"buffer.{key}"])
@@ -160,7 +161,7 @@ class Run:
         eval_every: int = 500,
         until: int | None = None,
     ) -> None:
-        """Train to the schedule's end (or `until`); `losses` gives named terms, "loss" their sum."""
+        """Train to the schedule's end or `until`; `losses` gives named terms, "loss" their sum."""
         sums: dict[str, float] = {}
         count, start = 0, time.time()
         last = min(self.schedule.steps, until if until is not None else self.schedule.steps)

@@ -11,7 +11,8 @@ from tokenizers.trainers import BpeTrainer
 from .common import RUNS
 from .dialogues import corpus
 
-NUM_LEARNED = 1400
+COMMITTED = Path(__file__).parent.parent / "models" / "blip3u-tiny" / "tokenizer.json"
+NUM_LEARNED = 1400  # at most; the world has fewer words
 # Qwen2.5's special tokens in their order, then the three of BLIP3-U; True = special.
 ADDED = {
     "<|endoftext|>": True,
@@ -77,13 +78,16 @@ def strip_added(text: str) -> str:
 
 
 @cache
-def load_tokenizer(folder: Path = RUNS) -> Tokenizer:
-    """The learned tokenizer, made on first use."""
-    file = folder / "tokenizer.json"
-    if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        learn_tokenizer().save(str(file))
-    return Tokenizer.from_file(str(file))
+def load_tokenizer() -> Tokenizer:
+    """The tokenizer of the run, else of the committed model, else a newly learned one."""
+    of_run = RUNS / "tokenizer.json"
+    for file in (of_run, COMMITTED):
+        if file.exists():
+            return Tokenizer.from_file(str(file))
+    RUNS.mkdir(parents=True, exist_ok=True)
+    tokenizer = learn_tokenizer()
+    tokenizer.save(str(of_run))
+    return tokenizer
 
 
 def tokenizer_files(tokenizer: Tokenizer, chat_template: str, max_length: int) -> dict[str, str]:

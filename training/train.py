@@ -3,11 +3,13 @@
 import argparse
 import os
 import random
+from pathlib import Path
 
 import torch
 
 from . import llm, tower, unet, vae
 from .common import RUNS, Run, write_safetensors
+from .restore import restore_runs
 from .scenes import render_batch, sample_scenes
 
 SEED = 2026
@@ -70,7 +72,8 @@ def train_llm(until: int | None = None) -> None:
 def train_vae(until: int | None = None) -> None:
     training = vae.VaeTraining()
     run = Run("vae", training, vae.SCHEDULE)
-    run.resume()
+    if not run.resume():
+        training.begin()
     run.go(
         lambda chance: training.losses(chance, step=run.step),
         SEED,
@@ -93,10 +96,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stage", choices=("all", *STAGES), default="all")
     parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", "1")))
+    parser.add_argument(
+        "--from-checkpoint", type=Path, help="first make runs of this exported model"
+    )
     parser.add_argument("--until", type=int, help="stop after this step of each stage")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    if args.from_checkpoint:
+        restore_runs(args.from_checkpoint)
     for name in STAGES if args.stage == "all" else (args.stage,):
+        torch.manual_seed(SEED)  # of the first weights; the steps' chance is `Chance`
         STAGES[name](args.until)
 
 

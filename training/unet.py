@@ -57,9 +57,9 @@ SCHEDULER_CONFIG = {
     "use_karras_sigmas": False,
 }
 SCHEDULE = Schedule(
-    steps=4000, lr=1.2e-3, batch=32, warmup=100, ema=0.998, flat=0.6, betas=(0.9, 0.99)
+    steps=2500, lr=1.2e-3, batch=32, warmup=50, ema=0.998, flat=0.6, save_every=50
 )
-TIMESTEP_POWER = 0.75  # timesteps 1000 u^0.75: more of the noisy ones, where the layout is decided
+TIMESTEP_POWER = 0.5  # timesteps 1000 u^0.5: more of the noisy ones, where the layout is decided
 FEATURE_NOISE = 0.5  # in 0..this, in units of the features' spread: the DiT is not exact
 DROPPED = 0.07  # share of the features that are zero, the decoder's negative
 POOL = 1024  # pictures encoded at once and used for `POOL_STEPS` steps
@@ -113,6 +113,11 @@ class UNetTraining(nn.Module):
     def __init__(self, latents: FrozenLatents, tower: nn.Module):
         super().__init__()
         self.unet = UNet2DConditionModel(**CONFIG)
+        with torch.no_grad():  # every block begins as the identity
+            for name, module in self.unet.named_modules():
+                if name.endswith(("conv2", "proj_out", "conv_out")):
+                    module.weight.zero_()
+                    module.bias.zero_()
         self.unet.to(memory_format=torch.channels_last)
         self.frozen = (latents, tower)  # not children: they are not trained
         self.pool: tuple[int, Tensor, Tensor] | None = None

@@ -26,11 +26,11 @@ CONFIG = {
     "scaling_factor": 1.0,
     "force_upcast": False,
 }
-SCHEDULE = Schedule(steps=1600, lr=2e-3, batch=16, warmup=50, save_every=50)
+SCHEDULE = Schedule(steps=900, lr=1.5e-3, batch=16, warmup=50, flat=0.45, save_every=50)
 KL_WEIGHT = 3e-5
 CROP = 64
-WHOLE_FROM = 1000  # first step on whole pictures, which take the tint of the crops away
-FROZEN_FROM = 1300  # from here on the encoder rests, so that the UNet can begin on its latents
+WHOLE_FROM = 500  # first step on whole pictures, which take the tint of the crops away
+FROZEN_FROM = 500  # from here on the encoder rests, so that the UNet can begin on its latents
 OBJECT_WEIGHT = 3.0  # more of the loss, on and around the objects, which are few of the pixels
 LATENT_NOISE = 0.08  # then added to latents, in units of their spread: the UNet is not exact
 
@@ -39,18 +39,24 @@ class VaeTraining(nn.Module):
     def __init__(self, config: dict = CONFIG):
         super().__init__()
         self.vae = AutoencoderKL(**config)
-        with torch.no_grad():  # a small first variance: more noise would blur everything
-            bias = self.vae.encoder.conv_out.bias
-            bias[len(bias) // 2 :] = 0
-            self.vae.quant_conv.bias[len(bias) // 2 :] = -5
+        self.to(memory_format=torch.channels_last)
+
+    def begin(self) -> None:
+        """Start as the plainest of autoencoders: each latent is the mean colour of its 8x8 pixels.
+
+        From a random start the latents first collapse to one or two of the three colour axes and
+        stay there for a thousand steps.
+        """
+        with torch.no_grad():
             for name, module in self.vae.named_modules():  # every block begins as the identity
                 if name.endswith(("conv2", "to_out.0")):
                     module.weight.zero_()
                     module.bias.zero_()
-        self.to(memory_format=torch.channels_last)
-
-    def begin(self) -> None:
-        """Nothing to prepare."""
+                elif name.endswith("conv_shortcut") or name.endswith("upsamplers.0.conv"):
+                    pass_through(module, PAIRED + 2)
+                elif name.endswith("downsamplers.0.conv"):
+                    pass_through(module, PAIRED + 2, corner=True)
+            begin_ends(self.vae)
 
     def losses(self, chance: Chance, batch: int = SCHEDULE.batch, step: int = 0) -> dict:
         whole = step >= WHOLE_FROM
@@ -73,6 +79,58 @@ class VaeTraining(nn.Module):
         # KL a picture element, on the scale of the mean errors above
         terms["loss"] = terms["l1"] + terms["mse"] + KL_WEIGHT * posterior.kl().mean() / 256
         return terms
+
+
+PAIRED = 8  # channels that carry the four latents, each with both signs
+
+
+def pass_through(conv: nn.Conv2d, count: int, corner: bool = False) -> None:
+    """Let the first `count` channels through; `corner`: as the mean of two by two pixels."""
+    rows = torch.arange(count)
+    conv.weight[:count].zero_()
+    conv.bias[:count].zero_()
+    if corner:
+        conv.weight[rows, rows, :2, :2] = 0.25
+    else:
+        conv.weight[rows, rows, conv.weight.shape[2] // 2, conv.weight.shape[3] // 2] = 1
+
+
+def pair_in(conv: nn.Conv2d, count: int) -> None:
+    """Write `count` inputs with both signs, and two constants, which steady the norms' spread."""
+    middle = conv.weight.shape[-1] // 2
+    conv.weight[: PAIRED + 2].zero_()
+    conv.bias[: PAIRED + 2].zero_()
+    for i in range(count):
+        conv.weight[i, i, middle, middle] = 1
+        conv.weight[PAIRED // 2 + i, i, middle, middle] = -1
+    conv.bias[PAIRED], conv.bias[PAIRED + 1] = 3, -3
+
+
+def pair_out(conv: nn.Conv2d, count: int, factor: float) -> None:
+    """Read `count` outputs back through the activation: silu(x) - silu(-x) = x."""
+    middle = conv.weight.shape[-1] // 2
+    conv.weight[:count].zero_()
+    conv.bias.zero_()
+    for i in range(count):
+        conv.weight[i, i, middle, middle] = factor
+        conv.weight[i, PAIRED // 2 + i, middle, middle] = -factor
+
+
+def begin_ends(vae: AutoencoderKL) -> None:
+    """Where pictures and latents enter and leave; the fourth latent starts at random."""
+    count = vae.config.latent_channels
+    pair_in(vae.encoder.conv_in, 3)
+    pair_out(vae.encoder.conv_out, 3, 1.5)
+    vae.encoder.conv_out.weight[3:count].mul_(10)
+    vae.quant_conv.weight.zero_()
+    vae.quant_conv.bias.zero_()
+    vae.quant_conv.weight[range(count), range(count)] = 1
+    vae.quant_conv.bias[count:] = -5  # a small first variance: more noise would blur everything
+    vae.post_quant_conv.weight.zero_()
+    vae.post_quant_conv.bias.zero_()
+    vae.post_quant_conv.weight[range(count), range(count)] = 1
+    pair_in(vae.decoder.conv_in, count)
+    pair_out(vae.decoder.conv_out, 3, 0.7)
 
 
 def pixel_weights(pictures: Tensor) -> Tensor:

@@ -1,0 +1,122 @@
+"""One step of every training stage, and that a resumed run does what an unbroken one does."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from training import llm, tower, unet, vae
+from training.common import Chance, Run, Schedule, write_safetensors
+from training.scenes import render_batch, sample_scenes
+from training.world import Object, Scene
+
+SHORT = Schedule(steps=4, lr=1e-3, batch=3, warmup=2, ema=0.9, log_every=1, save_every=1)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what later stages take from earlier ones, at its random start."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_safetensors(tower.TowerTraining().state_dict(), folder / "tower.safetensors", {})
+    write_safetensors(llm.Eyes().state_dict(), folder / "eyes.safetensors", {})
+    return folder
+
+
+class RestingVae:
+    """Stands for the trained VAE: one latent is the mean colour of its pixels."""
+
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        small = torch.nn.functional.avg_pool2d(pictures, 8)
+        return torch.cat([small, small[:, :1]], 1)
+
+
+def make_stages(folder: Path) -> dict[str, tuple[torch.nn.Module, Callable]]:
+    features = llm.FeatureTower(folder)
+    clip, eyes, auto = tower.TowerTraining(), llm.Eyes(), vae.VaeTraining()
+    decoder, language = unet.UNetTraining(RestingVae(), features), llm.LlmTraining(features)
+    auto.begin()
+    return {
+        "tower": (clip, lambda chance: clip.losses(chance, 3)),
+        "eyes": (eyes, lambda chance: eyes.losses(chance, 3)),
+        "vae": (auto, lambda chance: auto.losses(chance, 3, 0)),
+        "unet": (decoder, lambda chance: decoder.losses(chance, 0, 0, 3)),
+        "llm": (language, lambda chance: language.losses(chance, 0, 6)),
+    }
+
+
+@pytest.mark.parametrize("name", ["tower", "eyes", "vae", "unet", "llm"])
+def test_a_step_moves_and_a_resumed_run_equals_an_unbroken_one(
+    name: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(unet, "POOL", 4)
+    module, losses = make_stages(runs)[name]
+    start = {k: v.clone() for k, v in module.state_dict().items()}
+    run = Run(name, module, SHORT, tmp_path)
+    run.go(losses, seed=1, until=2)
+    assert any(not torch.equal(start[k], v) for k, v in module.state_dict().items())
+    run.go(losses, seed=1)
+    unbroken = run.averaged_weights()
+
+    module, losses = make_stages(runs)[name]
+    module.load_state_dict(start)
+    first = Run(name, module, SHORT, tmp_path / "again")
+    first.go(losses, seed=1, until=2)
+    module, losses = make_stages(runs)[name]
+    second = Run(name, module, SHORT, tmp_path / "again")
+    assert second.resume()
+    assert second.step == 2
+    second.go(losses, seed=1)
+    for key, value in second.averaged_weights().items():
+        torch.testing.assert_close(value, unbroken[key], rtol=0, atol=1e-6, msg=key)
+
+
+def test_folded_features_are_standard_and_the_same_up_to_scale():
+    torch.manual_seed(0)  # of the tower's random start
+    pictures = render_batch(sample_scenes(Chance.of(0, 0).python, 32))
+    clip = tower.Tower(replace(tower.TOWER, layers=2)).requires_grad_(False)
+    before = clip(tower.tower_pixels(pictures))
+    tower.fold_statistics(clip, pictures)
+    after = clip(tower.tower_pixels(pictures))
+    mean, spread = before.mean((0, 2, 3), keepdim=True), before.std((0, 2, 3), keepdim=True)
+    torch.testing.assert_close(after, (before - mean) / spread, rtol=1e-3, atol=1e-3)
+
+
+def test_folded_latents_are_standard_and_draw_the_same():
+    torch.manual_seed(0)  # of the VAE's random start
+    training = vae.VaeTraining()
+    training.begin()
+    auto = training.vae.requires_grad_(False)
+    pictures = render_batch(sample_scenes(Chance.of(0, 0).python, 8))
+    before = auto.encode(pictures * 2 - 1).latent_dist.mode()
+    drawn = auto.decode(before).sample
+    vae.fold_statistics(auto, pictures)
+    after = auto.encode(pictures * 2 - 1).latent_dist.mode()
+    torch.testing.assert_close(after.std((0, 2, 3)), torch.ones(4), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(auto.decode(after).sample, drawn, rtol=1e-3, atol=1e-3)
+
+
+def test_plainest_autoencoder_keeps_the_colours():
+    training = vae.VaeTraining()
+    training.begin()
+    big = Scene("snow", (Object("square", "red", "big", 1, 1),))
+    picture = render_batch([big]) * 2 - 1
+    with torch.no_grad():
+        drawn = training.vae.decode(training.vae.encode(picture).latent_dist.mode()).sample
+    for y, x in ((5, 5), (64, 64)):
+        torch.testing.assert_close(drawn[0, :, y, x], picture[0, :, y, x], rtol=0, atol=0.45)
+
+
+def test_language_batches_share_one_prefix(runs: Path):
+    """Reading the system turn once gives the hidden states of reading it in every row."""
+    training = llm.LlmTraining(llm.FeatureTower(runs)).requires_grad_(False)
+    sequences = llm.sample_sequences(Chance.of(0, 0).python, 5)
+    shared, whole = llm.collate(sequences), llm.collate(sequences, skip=False)
+    seen = training.eyes.look(render_batch(shared.shown))
+    with_prefix = training.hidden(shared, seen, training.read_prefix())
+    without = training.hidden(whole, seen, training.read_prefix())
+    torch.testing.assert_close(
+        with_prefix[shared.queries], without[whole.queries], rtol=1e-4, atol=1e-4
+    )
+    torch.testing.assert_close(with_prefix[shared.pads], without[whole.pads], rtol=1e-4, atol=1e-4)
