@@ -133,27 +133,23 @@ class Canvas:
         self.page.evaluate(command)
         self.page.wait_for_timeout(600)
 
-    def run(self, timeout: float = 300) -> str:
-        """Press Run and wait for the end. Returns the host's status: "success" or "error"."""
+    def run(self, timeout: float = 300) -> dict[str, Any]:
+        """Press Run and wait for the end. Returns the host's history entry: status, outputs."""
         before = set(self.host.get("/history"))
         self.fit()
-        self.page.evaluate("() => app.queuePrompt(0, 1)")
-        return self.wait_for_end(before, timeout)
-
-    def wait_for_end(self, before: set[str], timeout: float = 300) -> str:
+        self.page.get_by_role("button", name="Run", exact=True).click()
         for _ in range(int(timeout * 4)):
             history = self.host.get("/history")
             new = [entry for key, entry in history.items() if key not in before]
             if new:
-                self.page.wait_for_timeout(1500)  # pictures are fetched after the end
-                return new[-1]["status"]["status_str"]
+                return new[-1]
             self.page.wait_for_timeout(250)
         raise TimeoutError(f"the canvas' graph did not end within {timeout} s")
 
-    def shown_pictures(self) -> int:
-        """Pictures that nodes of the canvas show."""
-        count = "() => app.graph._nodes.reduce((sum, n) => sum + (n.imgs ? n.imgs.length : 0), 0)"
-        return self.page.evaluate(count)
+    def wait_until_shown(self, count: int) -> None:
+        """Until nodes show that many pictures; they are fetched after the end of a run."""
+        shown = "() => app.graph._nodes.reduce((sum, n) => sum + (n.imgs ? n.imgs.length : 0), 0)"
+        self.page.wait_for_function(f"({shown})() >= {count}", timeout=30_000)
 
     def shown_texts(self) -> list[str]:
         """Texts in the read-only widgets of nodes that show text."""
@@ -165,7 +161,7 @@ class Canvas:
 
     def screenshot(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=str(file))
+        self.page.screenshot(path=str(file), timeout=120_000)
 
 
 @contextmanager

@@ -1,0 +1,58 @@
+"""Every shipped canvas in the real frontend: nothing is missing, it runs, it shows what it made."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.canvas import Canvas
+from harness.comfy import REPOSITORY, Host
+from harness.make_workflows import wiring
+
+WORKFLOWS = sorted((REPOSITORY / "workflows").glob("*.json"))
+
+
+def test_there_are_workflows() -> None:
+    assert len(WORKFLOWS) == 12
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+def test_workflow_loads_runs_and_shows(
+    file: Path, host: Host, canvas: Canvas, screenshots: Path
+) -> None:
+    canvas.errors.clear()
+    canvas.load(json.loads(file.read_text("utf-8")))
+    canvas.page.wait_for_timeout(500)
+    assert canvas.problems() == []
+    assert canvas.overlaps() == []
+    graph = json.loads((file.parent / "api" / file.name).read_text("utf-8"))
+    assert wiring(canvas.api(), graph) == wiring(graph, graph)
+
+    entry = canvas.run()
+    assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
+    pictures = [image for out in entry["outputs"].values() for image in out.get("images", [])]
+    texts = [text for out in entry["outputs"].values() for text in out.get("text", [])]
+    assert pictures or texts
+    canvas.wait_until_shown(len(pictures))
+    canvas.screenshot(screenshots / f"{file.stem}.png")
+    shown = " ".join(canvas.shown_texts())
+    previewed = [n for n, node in graph.items() if node["class_type"] == "PreviewAny"]
+    for node in previewed:
+        assert entry["outputs"][node]["text"][0][:40] in shown
+    assert canvas.errors == []
+
+
+def test_an_error_stands_on_the_node(canvas: Canvas) -> None:
+    """A wrong value ends in a dialog with our words, and the next good prompt works."""
+    graph = json.loads((REPOSITORY / "workflows" / "api" / "text_to_image.json").read_text("utf-8"))
+    broken = json.loads(json.dumps(graph))
+    for node in broken.values():
+        if node["class_type"] == "BLIP3U_VisualTokens":
+            node["inputs"]["prompt"] = "word " * 40_000
+    canvas.load_api(broken, "broken")
+    entry = canvas.run()
+    assert entry["status"]["status_str"] == "error"
+    canvas.page.get_by_text("token").first.wait_for(timeout=10_000)
+    canvas.page.keyboard.press("Escape")
+    canvas.load_api(graph, "mended")
+    assert canvas.run()["status"]["status_str"] == "success"
