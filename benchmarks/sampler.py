@@ -1,0 +1,89 @@
+"""Sampling through the host, by our node and by KSampler, against the bare loop of the core.
+
+The same weights and steps; the network lies inside the host's model in all three. float32: the
+host computes in nothing else on a CPU. 10 steps, so that what a sampling costs once counts more
+than in real use.
+"""
+
+from collections.abc import Iterator
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from .in_host import call_in_host, load_pack, pack_module
+from .measure import ROUNDS, Row, Times, alternate, threads
+
+GOAL = 1.03
+STEPS = 10
+SCALE = 3.0
+NUM_QUERIES = 64
+
+
+def rows(minimal: bool) -> Iterator[Row]:
+    result = call_in_host("sampler", "measure_in_host", minimal)
+    times = Times({name: tuple(values) for name, values in result["seconds"].items()})
+    for name in ("CLIP Feature Sampler", "KSampler"):
+        yield Row(
+            f"{name} against the bare loop, {STEPS} steps, float32",
+            times.ratio(name, "bare"),
+            GOAL,
+            f"{times.describe(name, 'bare')}; results differ by {result['difference'][name]:.0e}",
+        )
+
+
+def measure_in_host(minimal: bool) -> dict[str, Any]:
+    """Inside the host: seconds of all rounds, and how far the results lie apart."""
+    load_pack()
+    nodes = import_module("nodes")
+    flow = pack_module("blip3u_core.flow")
+    patcher = hosted_dit(minimal)
+    config = patcher.model.network_config
+    tokens = flow.item_noise(1, 1, (NUM_QUERIES, config.condition_dim))
+    shape = (config.in_channels, config.input_size, config.input_size)
+    positive, negative = [[tokens, {}]], [[torch.zeros_like(tokens), {}]]
+    empty = {"samples": torch.zeros(1, *shape)}
+    ours = nodes.NODE_CLASS_MAPPINGS["BLIP3U_ClipFeatureSampler"]
+    stock = nodes.KSampler()
+
+    def bare() -> torch.Tensor:
+        noise = flow.item_noise(5, 1, shape)
+        return flow.sample_clip_features(patcher.model.diffusion_model, tokens, noise, STEPS, SCALE)
+
+    def by_node() -> torch.Tensor:
+        given = (patcher, positive, negative, 5, STEPS, SCALE, "euler", 1, 1.0)
+        return ours.execute(*given).result[0]["samples"]
+
+    def by_ksampler() -> torch.Tensor:
+        given = (patcher, 5, STEPS, SCALE, "euler", "simple", positive, negative, empty)
+        return stock.sample(*given)[0]["samples"]
+
+    functions = {"bare": bare, "CLIP Feature Sampler": by_node, "KSampler": by_ksampler}
+    with threads(1):
+        by_node()  # the host places the weights
+        expected = bare()
+        difference = {
+            name: float((run() - expected).abs().max()) for name, run in functions.items()
+        }
+        times = alternate(functions, 2 if minimal else ROUNDS)
+    return {"seconds": times.seconds, "difference": difference}
+
+
+def hosted_dit(minimal: bool) -> Any:
+    """A DiT with random weights as a MODEL, without a file."""
+    from .dit import MINIMAL, SIZE, random_dit
+
+    network = random_dit(MINIMAL if minimal else SIZE, torch.float32)
+    weights = network.state_dict()
+    stage = SimpleNamespace(
+        name="dit",
+        config={},
+        source="random weights",
+        num_bytes=sum(weight.nbytes for weight in weights.values()),
+        shapes=lambda: {name: tuple(weight.shape) for name, weight in weights.items()},
+        dtypes=lambda: {name: weight.dtype for name, weight in weights.items()},
+        state_dict=lambda: dict(weights),
+    )
+    checkpoint = SimpleNamespace(dit=stage, config={"n_query": network.config.input_size**2})
+    return pack_module("nodes.host.dit").load_dit(checkpoint, torch.float32)
