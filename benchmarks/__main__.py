@@ -20,7 +20,6 @@ BENCHMARKS = (
     "decoder",
     "loading",
     "reuse",
-    "end_to_end",
     "growth",
 )
 
