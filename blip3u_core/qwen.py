@@ -98,6 +98,15 @@ class LanguageModel(nn.Module):
         """Patches of pictures to image embeddings, (tokens, D)."""
         return self.visual(patches.to(self.device, self.dtype), grids)
 
+    def put_back(self) -> None:
+        """Let go of copies on a device in favour of the file's own: nothing is copied back."""
+        for name, weight in list(self.named_parameters()):
+            mapped = self.mapped_weights.get(name, weight)
+            if weight.data_ptr() != mapped.data_ptr():
+                owner, _, last = name.rpartition(".")
+                place = nn.Parameter(mapped, requires_grad=False)
+                self.get_submodule(owner).register_parameter(last, place)
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., D) to scores of the next token (..., vocabulary), float32."""
         if self.lm_head is None:

@@ -88,7 +88,10 @@ class HostedLanguageModel:
 
 
 class LanguageModelPatcher(ModelPatcher):
-    """The host's patcher; what was remembered of dialogues leaves together with the weights."""
+    """The host's patcher, for weights that are still on disk when they leave the device.
+
+    What was remembered of dialogues leaves together with the weights.
+    """
 
     def detach(self, *args: Any, **kwargs: Any) -> Any:
         self.model.prefix_cache.clear()
@@ -97,6 +100,15 @@ class LanguageModelPatcher(ModelPatcher):
     def partially_unload(self, *args: Any, **kwargs: Any) -> Any:
         self.model.prefix_cache.clear()
         return super().partially_unload(*args, **kwargs)
+
+    def unpatch_model(
+        self, device_to: torch.device | None = None, unpatch_weights: bool = True
+    ) -> None:
+        # Host: patched weights and pinned ones (0.3.75) are put back by the patcher itself.
+        plain = unpatch_weights and not self.backup and not getattr(self, "pinned", None)
+        if plain and device_to is not None and device_to.type == "cpu":
+            self.model.put_back()
+        super().unpatch_model(device_to, unpatch_weights)
 
 
 def hosted_operations(base: Any) -> Any:
@@ -130,7 +142,7 @@ def _build(
     casts = kept != {compute}
     logging.debug("BLIP3-U language model: kept in %s, computes in %s", kept, compute)
     base = comfy.ops.manual_cast if casts else comfy.ops.disable_weight_init
-    return build_language_model(
+    model = build_language_model(
         stage,
         checkpoint.assets,
         checkpoint.generation_config,
@@ -138,6 +150,12 @@ def _build(
         operations=hosted_operations(base),
         storage_dtype=lambda name, weight: storage(name, weight.dtype),
     )
+    model.mapped_weights = {
+        name: weight.data
+        for name, weight in model.named_parameters()
+        if weight.dtype == stage.dtypes()[name]
+    }
+    return model
 
 
 def computing_dtype(weight_dtype: torch.dtype | None, device: torch.device) -> torch.dtype:
