@@ -36,10 +36,11 @@ class Size:
     answer_tokens: int
     picture_side: int
     rounds: int
+    rounds_without_goal: int
 
 
-FULL = Size(answer_tokens=24, picture_side=224, rounds=ROUNDS)
-MINIMAL = Size(answer_tokens=3, picture_side=56, rounds=1)
+FULL = Size(answer_tokens=16, picture_side=224, rounds=ROUNDS, rounds_without_goal=3)
+MINIMAL = Size(answer_tokens=3, picture_side=56, rounds=1, rounds_without_goal=1)
 
 
 def rows(minimal: bool) -> Iterator[Row]:
@@ -62,7 +63,7 @@ def prompts_row(llm: LanguageModel, size: Size, dtype: str) -> Row:
             "together": lambda: visual_tokens(llm, contexts),
             "alone": lambda: [visual_tokens(llm, [context]) for context in contexts],
         },
-        size.rounds,
+        size.rounds_without_goal,
     )
     name = f"LLM {dtype}: {NUM_PROMPTS} prompts in one prefill / one by one"
     return Row(name, times.ratio("together", "alone"), None, times.describe("together", "alone"))
@@ -106,11 +107,11 @@ def dialogue_rows(llm: LanguageModel, size: Size, dtype: str) -> Iterator[Row]:
     def reply(context: Context, cache: PrefixCache) -> None:
         answer(llm, [context], Sampling(size.answer_tokens), prefix_cache=cache)
 
-    for budget in (CACHE_BYTES, 0):
+    for budget, rounds in ((CACHE_BYTES, size.rounds), (0, size.rounds_without_goal)):
         talk = Dialogue(llm, budget)
-        yield dialogue_row(talk, draw, True, f"LLM {dtype}, visual tokens", size.rounds)
+        yield dialogue_row(talk, draw, True, f"LLM {dtype}, visual tokens", rounds)
         name = f"LLM {dtype}, {size.answer_tokens} answer tokens"
-        yield dialogue_row(talk, reply, False, name, size.rounds)
+        yield dialogue_row(talk, reply, False, name, rounds)
 
 
 def dialogue_row(
