@@ -18,11 +18,11 @@ from ...blip3u_core.context import Context
 from ...blip3u_core.dialogue import Speaker
 from ...blip3u_core.qwen import LanguageModel, build_language_model
 from ...blip3u_core.visual_tokens import visual_tokens
-from .memory import GIGA, free_bytes, reading_bytes, report_fit
+from .memory import free_bytes, reading_bytes, report_fit
 from .progress import TextStream, check_interrupted
 
 FP8 = torch.float8_e4m3fn
-_LARGEST_PREFIX_CACHE = GIGA  # bytes; a quarter of the free memory if that is less
+_LARGEST_PREFIX_CACHE = 1024**3  # bytes; a quarter of the free memory if that is less
 
 
 def load_llm(checkpoint: Checkpoint, weight_dtype: torch.dtype | None) -> "HostedLanguageModel":

@@ -7,9 +7,9 @@ import comfy.model_management
 import torch
 
 from ...blip3u_core.context import Context
+from ...blip3u_core.fit import fit_message
 from ...blip3u_core.qwen import LanguageModel
 
-GIGA = 1024**3
 MEGA = 1024**2
 _WORKING_COPIES = 6  # of one layer's activations that live at once
 
@@ -35,15 +35,6 @@ def reading_bytes(llm: LanguageModel, contexts: Sequence[Context], new_tokens: i
 
 def free_bytes(device: torch.device) -> int:
     return int(comfy.model_management.get_free_memory(device))
-
-
-def fit_message(part: str, dtype: str, needed: int, free: int, fp8: int | None) -> str:
-    """What loading will do, in words. `fp8` is the size in that dtype, None if it is that now."""
-    said = f"{part}: needs about {needed / GIGA:.1f} GB in {dtype}, {free / GIGA:.1f} GB free"
-    if needed <= free:
-        return f"{said}: fits."
-    hint = "" if fp8 is None else f"; weight_dtype fp8_e4m3fn would need {fp8 / GIGA:.1f} GB"
-    return f"{said}: will run in low-VRAM mode, slower{hint}."
 
 
 def report_fit(part: str, dtype: str, needed: int, device: torch.device, fp8: int | None) -> None:
