@@ -191,6 +191,7 @@ def write_safetensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[
     """Write beside and rename, so that a stop at any moment leaves a whole file."""
     beside = path.with_suffix(".part")
     save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, beside, metadata)
+    beside.chmod(0o644)
     os.replace(beside, path)
 
 

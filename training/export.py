@@ -1,7 +1,6 @@
 """Write models/blip3u-tiny in the published layout from whatever the runs hold: 16 bits, folded."""
 
 import argparse
-import copy
 import json
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from torch import Tensor
 from . import llm, unet, vae
 from .common import RUNS, read_safetensors, write_safetensors
 from .llm_config import GENERATION_SIDE, language_config
-from .scenes import CLIP_MEAN, CLIP_STD, render_batch, sample_scenes
+from .scenes import CLIP_MEAN, CLIP_STD
 from .tokenizer import load_tokenizer, tokenizer_files
 
 MODEL = Path(__file__).parent.parent / "models" / "blip3u-tiny"
@@ -173,9 +172,9 @@ def export_decoder() -> None:
         k.removeprefix("unet."): v for k, v in averaged("unet").items() if k.startswith("unet.")
     }
     write_weights(folder / "unet" / WEIGHTS, weights)
-    folded = copy.deepcopy(unet.FrozenLatents().vae)
-    vae.fold_statistics(folded, render_batch(sample_scenes(unet.statistics_chance(), 1000)))
-    write_weights(folder / "vae" / WEIGHTS, folded.state_dict())
+    latents = unet.FrozenLatents()
+    vae.fold_statistics(latents.vae, latents.mean.flatten(), latents.spread.flatten())
+    write_weights(folder / "vae" / WEIGHTS, latents.vae.state_dict())
 
 
 def export_heads() -> None:

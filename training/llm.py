@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from blip3u_core.language_config import TextConfig, VisionConfig
 from blip3u_core.nextdit import NextDiT
-from blip3u_core.text_model import TextModel
+from blip3u_core.text_model import TextModel, rotate
 from blip3u_core.vision_model import VisionModel
 
 from .common import RUNS, Chance, Schedule, read_safetensors
@@ -53,6 +53,8 @@ SHORT_MIX = {
 }
 LONG_FROM = 0.5
 WEIGHTS = {"text": 1.0, "flow": 1.0, "regress": 1.0, "cells": 0.4, "seen": 0.3, "kept": 0.5}
+WEIGHTS |= {"copied": 0.15, "named": 0.15}
+COPYING, NAMING = (2, 0), (3, 3)  # (layer, head) whose attention is taught where to look
 NULL_SHARE = 0.1
 NOISE_DRAWS = 2
 CHUNKS = 3  # parts of a step, each of samples of about one length
@@ -165,6 +167,33 @@ class LlmTraining(nn.Module):
         self.frozen = (tower,)  # not a child: it is not trained
         nn.init.normal_(self.model.embed_tokens.weight, std=0.06)
         begin_dit(self.dit)
+        self.watched: dict[int, tuple[Tensor, tuple[Tensor, Tensor]]] = {}
+        for layer in (COPYING[0], NAMING[0]):
+            self.model.layers[layer].self_attn.register_forward_pre_hook(
+                lambda _, arguments, layer=layer: self.watched.update({layer: arguments[:2]})
+            )
+
+    def looking(self, batch: Batch, place: tuple[int, int], wanted: Tensor) -> Tensor:
+        """Cross-entropies of one head's attention from the queries to the wanted tokens, (N,)."""
+        layer, head = place
+        attention = self.model.layers[layer].self_attn
+        x, (cos, sin) = self.watched[layer]
+        size = attention.head_dim
+        group = self.text.num_heads // self.text.num_kv_heads
+        rows = batch.queries[:, 0] // batch.ids.shape[1]
+        columns = batch.queries % batch.ids.shape[1]
+
+        def part(linear: nn.Linear, index: int) -> Tensor:
+            span = slice(index * size, (index + 1) * size)
+            y = F.linear(x[rows], linear.weight[span], linear.bias[span])
+            return rotate(y, cos[rows, :, 0], sin[rows, :, 0])
+
+        q = part(attention.q_proj, head).gather(1, columns[..., None].expand(-1, -1, size))
+        scores = q @ part(attention.k_proj, head // group).transpose(1, 2) / size**0.5
+        later = torch.arange(x.shape[1]) > columns[..., None]
+        scores = scores.masked_fill(later, float("-inf"))
+        known = wanted >= 0
+        return F.cross_entropy(scores[known], wanted[known], reduction="none")
 
     def begin(self, folder=RUNS) -> None:
         self.eyes.load_state_dict(read_safetensors(folder / "eyes.safetensors"))
@@ -211,7 +240,13 @@ class LlmTraining(nn.Module):
         seen = self.eyes.look(worn(pictures[: len(shown)], chance))
         terms = {"seen": cell_loss(self.eyes.heads, seen, shown)}
         parts = seen.split([len(batch.shown) for batch in batches])
-        states = [self.hidden(b, part, prefix) for b, part in zip(batches, parts, strict=True)]
+        states, copied, named = [], [], []
+        for part, own in zip(batches, parts, strict=True):
+            states.append(self.hidden(part, own, prefix))
+            if part.drawn:
+                copied.append(self.looking(part, COPYING, part.copied))
+                named.append(self.looking(part, NAMING, part.named))
+        terms |= {"copied": torch.cat(copied).mean(), "named": torch.cat(named).mean()}
         terms |= self.text_terms(batches, states)
         kept = torch.cat([s[b.pads] for s, b in zip(states, batches, strict=True)])
         terms["kept"] = F.mse_loss(self.kept(kept), features[: len(shown)])

@@ -1,6 +1,7 @@
 """Samples as tensors: ids, positions, what is learned, which pictures are seen or drawn."""
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,10 +15,25 @@ from .dialogues import MIX, sample_any
 from .llm_config import FEATURE_GRID, NUM_QUERIES, PICTURE_TOKENS
 from .samples import Drawn, Sample, Shown, Text, segment_text
 from .tokenizer import load_tokenizer
-from .world import Scene
+from .world import PLACES, Scene
 
 BLANK = "blank"  # the bare prompt " ", whose features are the decoder's negative: zero
 EMPTY = Scene("day", ())  # stands for the blank's target, which is zero
+
+
+PLACE_WORDS = re.compile(
+    r"(?:top|middle|bottom) (?:left|middle|right)"
+    r"|\b(?:in|at) the (?:center|middle)(?! (?:left|right))|\bto the center"
+)
+PLACE_NUMBERS = {place: 3 * i + j for i, row in enumerate(PLACES) for j, place in enumerate(row)}
+CENTER = 4
+
+
+def last_mentions(text: str) -> dict[int, int]:
+    """For each cell that the text names, the last character of its last mention."""
+    return {
+        PLACE_NUMBERS.get(match[0], CENTER): match.end() - 1 for match in PLACE_WORDS.finditer(text)
+    }
 
 
 @dataclass(frozen=True)
@@ -31,6 +47,7 @@ class Sequence_:
     starts: tuple[int, ...]  # where each picture's pads begin
     shown: tuple[Scene, ...]
     drawn: Scene | None
+    mentions: Tensor  # (9,) token of the last mention of each cell, -1 where there is none
 
     @property
     def length(self) -> int:
@@ -71,12 +88,16 @@ def encode(sample: Sample) -> Sequence_:
     encoded = tokenizer.encode(sample.text, add_special_tokens=False)
     spans = learned_spans(sample)
     ids, learned, starts = [], [], []
-    for token, (begin, _) in zip(encoded.ids, encoded.offsets, strict=True):
+    mentions, named = torch.full((9,), -1), last_mentions(sample.text)
+    for token, (begin, end) in zip(encoded.ids, encoded.offsets, strict=True):
         if token == pad:
             starts.append(len(ids))
             ids += [pad] * PICTURE_TOKENS
             learned += [False] * PICTURE_TOKENS
         else:
+            for cell, place in named.items():
+                if begin <= place < end:
+                    mentions[cell] = len(ids)
             ids.append(token)
             learned.append(any(first <= begin < last for first, last in spans))
     if learned[-1] is False and sample.draws and any(learned):
@@ -98,6 +119,7 @@ def encode(sample: Sample) -> Sequence_:
         starts=tuple(starts),
         shown=shown,
         drawn=drawn,
+        mentions=mentions,
     )
 
 
@@ -129,6 +151,8 @@ class Batch:
     shown: list[Scene] = field(repr=False)
     drawn: list[Scene] = field(repr=False)
     skipped: int
+    copied: Tensor  # (D, 9) place in its row of the pad that a query may copy from, -1 for none
+    named: Tensor  # (D, 9) place in its row of the last mention of a query's cell, -1 for none
 
 
 @cache
@@ -147,7 +171,8 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
     positions = torch.zeros(3, count, length, dtype=torch.long)
     targets = torch.full((count, length), -100)
     valid = torch.zeros(count, length, dtype=torch.bool)
-    pads, queries, shown, drawn = [], [], [], []
+    pads, queries, shown, drawn, copied, named = [], [], [], [], [], []
+    nine = torch.arange(9)
     for row, sequence in enumerate(sequences):
         assert not skip or torch.equal(sequence.ids[:first], shared_prefix())
         words = len(sequence.ids) - first
@@ -161,7 +186,9 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
         if sequence.drawn is not None:
             queries.append(row * length + words)
             drawn.append(sequence.drawn)
-    nine = torch.arange(9)
+            last = sequence.starts[-1] - first + nine if sequence.starts else nine * 0 - 1
+            copied.append(last)
+            named.append(torch.where(sequence.mentions < first, -1, sequence.mentions - first))
     return Batch(
         sequences=sequences,
         ids=ids,
@@ -173,4 +200,6 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
         shown=shown,
         drawn=drawn,
         skipped=first,
+        copied=torch.stack(copied) if copied else nine[None, :][:0],
+        named=torch.stack(named) if named else nine[None, :][:0],
     )

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from .common import RUNS, Chance, Schedule, read_safetensors
-from .scenes import render_batch, sample_scenes
+from .common import RUNS, Chance, Schedule, read_safetensors, write_safetensors
+from .scenes import CLIP_MEAN, render_batch, sample_scenes
 from .vae import CONFIG as VAE_CONFIG
 from .vae import VaeTraining
+from .world import PICTURE_SIZE
 
 CONFIG = {
     "act_fn": "silu",
@@ -56,12 +57,11 @@ SCHEDULER_CONFIG = {
     "use_exponential_sigmas": False,
     "use_karras_sigmas": False,
 }
-SCHEDULE = Schedule(
-    steps=2500, lr=1.2e-3, batch=32, warmup=50, ema=0.998, flat=0.6, save_every=50
-)
+SCHEDULE = Schedule(steps=2500, lr=1.2e-3, batch=32, warmup=50, ema=0.998, flat=0.6, save_every=50)
 TIMESTEP_POWER = 0.5  # timesteps 1000 u^0.5: more of the noisy ones, where the layout is decided
 FEATURE_NOISE = 0.5  # in 0..this, in units of the features' spread: the DiT is not exact
-DROPPED = 0.07  # share of the features that are zero, the decoder's negative
+DROPPED = 0.04  # share of the features that are zero, the features of the prompt " ";
+# and as many are those of zero pixels: the two negatives that the nodes give the decoder
 POOL = 1024  # pictures encoded at once and used for `POOL_STEPS` steps
 POOL_STEPS = 64
 SIDES = (64, 128, 256, 512, 1024)  # sizes told at random: what is said of the size shall not matter
@@ -76,9 +76,14 @@ class FrozenLatents:
         weights = {k.removeprefix("model."): v for k, v in saved.items() if k.startswith("model.")}
         training.load_state_dict(weights)
         self.vae = training.vae.requires_grad_(False).eval()
-        raw = self.raw(render_batch(sample_scenes(statistics_chance(), 1000)))
-        self.mean = raw.mean((0, 2, 3), keepdim=True)
-        self.spread = raw.std((0, 2, 3), keepdim=True)
+        known = folder / "latents.safetensors"
+        if not known.exists():
+            raw = self.raw(render_batch(sample_scenes(random.Random(4), 1000)))
+            mean, spread = raw.mean((0, 2, 3)), raw.std((0, 2, 3))
+            write_safetensors({"mean": mean, "spread": spread}, known, {})
+        statistics = read_safetensors(known)
+        self.mean = statistics["mean"][:, None, None]
+        self.spread = statistics["spread"][:, None, None]
 
     @torch.no_grad()
     def raw(self, pictures: Tensor) -> Tensor:
@@ -93,11 +98,6 @@ class FrozenLatents:
         """Standard latents to pictures in 0..1."""
         drawn = self.vae.decode(latents * self.spread + self.mean).sample
         return (drawn / 2 + 0.5).clamp(0, 1)
-
-
-def statistics_chance() -> random.Random:
-    """The pictures over which the latents' statistics are taken, in training and in export."""
-    return random.Random(4)
 
 
 @cache
@@ -120,6 +120,8 @@ class UNetTraining(nn.Module):
                     module.bias.zero_()
         self.unet.to(memory_format=torch.channels_last)
         self.frozen = (latents, tower)  # not children: they are not trained
+        grey = torch.tensor(CLIP_MEAN)[:, None, None].expand(1, 3, PICTURE_SIZE, PICTURE_SIZE)
+        self.grey = tower.features(grey)
         self.pool: tuple[int, Tensor, Tensor] | None = None
 
     def pooled(self, seed: int, step: int) -> tuple[Tensor, Tensor]:
@@ -137,7 +139,9 @@ class UNetTraining(nn.Module):
         picked = torch.randperm(len(latents), generator=chance.torch)[:batch]
         clean, tokens = latents[picked], features[picked]
         tokens = tokens + chance.normal(*tokens.shape) * chance.uniform(batch, 1, 1) * FEATURE_NOISE
-        tokens = tokens * (chance.uniform(batch, 1, 1) >= DROPPED)
+        fate = chance.uniform(batch, 1, 1)
+        tokens = torch.where(fate < DROPPED, 0.0, tokens)
+        tokens = torch.where((fate >= DROPPED) & (fate < 2 * DROPPED), self.grey, tokens)
         timestep = (1000 * chance.uniform(batch) ** TIMESTEP_POWER).long().clamp(max=999)
         signal, spread = (f[timestep][:, None, None, None] for f in signal_and_noise())
         noise = chance.normal(*clean.shape)

@@ -162,13 +162,11 @@ def evaluate(training: VaeTraining, count: int = 32) -> dict[str, float]:
 
 
 @torch.no_grad()
-def fold_statistics(vae: AutoencoderKL, pictures: Tensor) -> None:
+def fold_statistics(vae: AutoencoderKL, mean: Tensor, spread: Tensor) -> None:
     """Put the latents' mean and spread a channel into the 1x1 convolutions around them.
 
     The format knows one scaling factor; after this it is 1 and every channel is standard.
     """
-    moments = torch.cat([vae.encode(p * 2 - 1).latent_dist.mode() for p in pictures.split(32)])
-    mean, spread = moments.mean((0, 2, 3)), moments.std((0, 2, 3))
     count = len(mean)
     quant, post = vae.quant_conv, vae.post_quant_conv
     post.bias.add_(post.weight[:, :, 0, 0] @ mean)
