@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\n" + table)
     if options.table is not None:
         options.table.write_text(table)
-    if options.sheet is not None:
+    if options.sheet is not None and report.cards:  # questions alone draw nothing
         save_contact_sheet(report.cards, options.sheet)
         print(f"contact sheet: {options.sheet}")
     return 0
