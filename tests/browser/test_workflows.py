@@ -56,3 +56,20 @@ def test_an_error_stands_on_the_node(canvas: Canvas) -> None:
     canvas.page.keyboard.press("Escape")
     canvas.load_api(graph, "mended")
     assert canvas.run()["status"]["status_str"] == "success"
+
+
+@pytest.mark.parametrize(
+    "file", sorted((REPOSITORY / "subgraphs").glob("*.json")), ids=lambda file: file.stem
+)
+def test_blueprint_opens_as_one_node(file: Path, canvas: Canvas) -> None:
+    blueprint = json.loads(file.read_text("utf-8"))
+    canvas.errors.clear()
+    canvas.load(blueprint)
+    canvas.page.wait_for_timeout(500)
+    (node,) = blueprint["nodes"]
+    shown = canvas.page.evaluate("() => app.graph._nodes[0].widgets.map(w => w.name)")
+    assert len(shown) == len(node["properties"]["proxyWidgets"])
+    (subgraph,) = blueprint["definitions"]["subgraphs"]
+    inside = sorted(inner["type"] for inner in subgraph["nodes"])
+    assert sorted(made["class_type"] for made in canvas.api().values()) == inside
+    assert canvas.errors == []

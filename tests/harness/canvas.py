@@ -1,5 +1,6 @@
 """The real ComfyUI canvas in a headless browser: load, arrange, run and read graphs."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,7 +118,7 @@ class Canvas:
         self.page.evaluate(ADD_NOTE, [text, width, height])
 
     def serialized(self) -> dict[str, Any]:
-        return self.page.evaluate("() => app.graph.serialize()")
+        return json.loads(self.page.evaluate("() => JSON.stringify(app.graph.serialize())"))
 
     def api(self) -> dict[str, Any]:
         return self.page.evaluate("async () => (await app.graphToPrompt()).output")
@@ -129,8 +130,10 @@ class Canvas:
         return self.page.evaluate(OVERLAPS)
 
     def fit(self) -> None:
-        command = "() => app.extensionManager.command.execute('Comfy.Canvas.FitView')"
-        self.page.evaluate(command)
+        self.page.evaluate(
+            "() => { app.canvas.deselectAll();"
+            " return app.extensionManager.command.execute('Comfy.Canvas.FitView'); }"
+        )
         self.page.wait_for_timeout(600)
 
     def run(self, timeout: float = 300) -> dict[str, Any]:

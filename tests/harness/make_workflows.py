@@ -29,16 +29,16 @@ SIZES = {
     "BLIP3U_VQA": [360, 380],
 }
 NOTE_WIDTH = 420
+FIX_SEEDS = """() => app.graph._nodes.forEach(n => (n.widgets || []).forEach(w => {
+  if (w.name === 'control_after_generate') w.value = 'fixed';
+}))"""
 TILE, GAP, TEXT_LINE = 256, 8, 22
 
 
 def canvas_form(canvas: Any, graph: dict[str, Any], name: str) -> dict[str, Any]:
     canvas.load_api(graph, name)
     canvas.page.wait_for_timeout(800)
-    canvas.page.evaluate(
-        """() => app.graph._nodes.forEach(n => (n.widgets || []).forEach(w => {
-            if (w.name === 'control_after_generate') w.value = 'fixed'; }))"""
-    )
+    canvas.page.evaluate(FIX_SEEDS)
     canvas.arrange(SIZES)
     note = NOTES[name]
     canvas.add_note(note, NOTE_WIDTH, 80 + 24 * (len(note) // 46 + note.count("\n") + 1))

@@ -3,6 +3,7 @@
 They are linked into the test host's custom_nodes and never shipped.
 """
 
+import sys
 import time
 from pathlib import Path
 
@@ -205,6 +206,16 @@ class LowVram:
 
 def add_routes() -> None:
     routes = PromptServer.instance.routes
+    at_start: list[str] = []
+
+    async def note_modules(_app: web.Application) -> None:
+        at_start.extend(sorted(sys.modules))
+
+    PromptServer.instance.app.on_startup.append(note_modules)  # all node packs are loaded by then
+
+    @routes.get("/blip3u_test/modules_at_start")
+    async def modules_at_start(_request: web.Request) -> web.Response:
+        return web.json_response(at_start)
 
     @routes.get("/blip3u_test/models")
     async def models(_request: web.Request) -> web.Response:

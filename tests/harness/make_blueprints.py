@@ -1,0 +1,112 @@
+"""Make subgraphs/*.json: the common chains as one node each, out of the shipped workflows.
+
+python -m harness.make_blueprints      (in tests/; starts its own host and browser)
+"""
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.canvas import Canvas, open_canvas
+from harness.comfy import REPOSITORY, Graph, make_base_folder, running_host
+from harness.make_workflows import FIX_SEEDS, SIZES
+
+# The links that cross the border become the inputs and outputs of the one node.
+PACK_UP = """([kept, feeder, reader, shown, title]) => {
+  const beside = n => [feeder, reader].includes(String(n.id));
+  const outer = app.graph._nodes.filter(n => !kept.includes(String(n.id)));
+  outer.filter(n => !beside(n)).forEach(n => app.graph.remove(n));
+  outer.filter(n => String(n.id) == feeder).forEach(n => n.inputs.forEach((_, i) =>
+    n.disconnectInput(i)));
+  const inner = app.graph._nodes.filter(n => kept.includes(String(n.id)));
+  const {node, subgraph} = app.graph.convertToSubgraph(new Set(inner));
+  app.graph._nodes.filter(n => n !== node).forEach(n => app.graph.remove(n));
+  subgraph.name = title;
+  node.title = title;
+  node.properties.proxyWidgets = shown;
+  node.pos = [0, 0];
+  node.setSize([420, 90 + 40 * shown.length]);
+}"""
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    title: str
+    workflow: str
+    nodes: tuple[str, ...]  # ids in the workflow's API form
+    widgets: tuple[tuple[str, str], ...]  # (id, widget) to show on the one node
+    reader: str  # the node outside that takes the output
+    feeder: str = ""  # the node outside that gives the input
+    rewire: dict[tuple[str, str], list[Any]] = field(default_factory=dict)
+
+
+BLUEPRINTS = (
+    Blueprint(
+        "BLIP3-U Text to Image",
+        "text_to_image",
+        ("1", "2", "3", "4", "5"),
+        (("1", "checkpoint"), ("2", "prompt"), ("3", "seed"), ("5", "width"), ("5", "height")),
+        reader="6",
+    ),
+    Blueprint(
+        "BLIP3-U Ask about an Image",
+        "visual_question_answering",
+        ("1", "7"),
+        (("1", "checkpoint"), ("7", "question"), ("7", "max_new_tokens")),
+        reader="8",
+        feeder="5",
+    ),
+    Blueprint(
+        "BLIP3-U Edit an Image",
+        "masked_editing",
+        ("1", "4", "7", "10", "11", "12", "13", "14", "15", "16", "19"),
+        (
+            ("1", "checkpoint"),
+            ("10", "vision_tower"),
+            ("7", "instruction"),
+            ("14", "strength"),
+            ("14", "seed"),
+            ("16", "threshold"),
+        ),
+        reader="20",
+        feeder="5",
+        rewire={("14", "negative"): ["13", 1]},  # in the workflow it comes from the drawn picture
+    ),
+)
+
+
+def make(canvas: Canvas, blueprint: Blueprint) -> dict[str, Any]:
+    path = REPOSITORY / "workflows" / "api" / f"{blueprint.workflow}.json"
+    graph: Graph = json.loads(path.read_text("utf-8"))
+    for (node, name), link in blueprint.rewire.items():
+        graph[node]["inputs"][name] = link
+    canvas.load_api(graph, blueprint.title)
+    canvas.page.wait_for_timeout(800)
+    canvas.page.evaluate(FIX_SEEDS)
+    canvas.arrange(SIZES)
+    shown = [list(pair) for pair in blueprint.widgets]
+    border = [blueprint.feeder, blueprint.reader]
+    canvas.page.evaluate(PACK_UP, [list(blueprint.nodes), *border, shown, blueprint.title])
+    canvas.page.wait_for_timeout(500)
+    return canvas.serialized()
+
+
+def main() -> None:
+    base = Path(tempfile.mkdtemp())
+    try:
+        with running_host(make_base_folder(base)) as host, open_canvas(host) as canvas:
+            for blueprint in BLUEPRINTS:
+                text = json.dumps(make(canvas, blueprint), indent=1, ensure_ascii=False)
+                file = REPOSITORY / "subgraphs" / f"{blueprint.title}.json"
+                file.parent.mkdir(exist_ok=True)
+                file.write_text(text + "\n", "utf-8")
+                print(file.name)
+    finally:
+        shutil.rmtree(base)
+
+
+if __name__ == "__main__":
+    main()
