@@ -8,7 +8,7 @@ x    += (x - clean) / sigma (sigma_next - sigma)               (Euler)
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,13 +19,11 @@ from .noise_schedule import NoiseSchedule
 from .vae import Vae, VaeConfig
 from .weights import assign_weights
 
-if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
-
 NEGATIVE_PROMPT = " "  # its features are the negative; it goes to the LLM without a template
 ORIGINAL_SIZE = (1024, 1024)  # what the reference always says of the picture's origin
 CROP = (0, 0)
 
+UNet = Any  # diffusers' UNet2DConditionModel, whose import takes seconds
 Predict = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 OnStep = Callable[[int, int], None]
 
@@ -105,7 +103,7 @@ def integrate_guided_diffusion(
 class Decoder:
     """UNet, VAE and noise schedule of one checkpoint, on one device."""
 
-    def __init__(self, unet: "UNet2DConditionModel", vae: Vae, schedule: NoiseSchedule) -> None:
+    def __init__(self, unet: UNet, vae: Vae, schedule: NoiseSchedule) -> None:
         self.unet = unet
         self.vae = vae
         self.schedule = schedule
@@ -214,10 +212,10 @@ class Decoder:
         return self.vae.encode(pixels).float() * self.vae.config.scaling_factor
 
 
-def _load_unet(stage: Stage, dtype: torch.dtype) -> "UNet2DConditionModel":
-    from diffusers import UNet2DConditionModel  # seconds to import, and only this route needs it
+def _load_unet(stage: Stage, dtype: torch.dtype) -> UNet:
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(dict(stage.config))
+        unet: UNet = UNet2DConditionModel.from_config(dict(stage.config))
     assign_weights(unet, stage, dtype)
     return unet

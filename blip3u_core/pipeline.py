@@ -128,18 +128,18 @@ class Pipeline:
     ) -> Tensor:
         """CLIP features (B, C, g, g) of what each context asks for; `noise` replaces the seed's."""
         options = self.settings(**settings)
-        if noise is None:
-            noise = item_noise(options.seed, len(contexts), self.feature_shape)
+        count, shape = len(contexts), self.feature_shape
+        start = item_noise(options.seed, count, shape) if noise is None else noise
         parts = [
             sample_clip_features(
                 self.dit,
                 visual_tokens(self.llm, contexts[part]),
-                noise[part].to(self.device),
+                start[part].to(self.device),
                 options.feature_steps,
                 options.feature_guidance,
                 self.on_step,
             )
-            for part in _parts(len(contexts), options.batch_size)
+            for part in _parts(count, options.batch_size)
         ]
         return torch.cat(parts)
 
@@ -174,19 +174,18 @@ class Pipeline:
     ) -> Tensor:
         """Pictures (B, H, W, 3), float32 on the CPU, of CLIP features; `noise` as above."""
         options = self.settings(**settings)
-        if negative is None:
-            negative = self.negative_features(**settings)
+        away = self.negative_features(**settings) if negative is None else negative
         size = options.size or self.decoder.picture_size
-        if noise is None:
-            noise = item_noise(options.seed, len(features), self.decoder.latent_shape(size))
+        shape = self.decoder.latent_shape(size)
+        start = item_noise(options.seed, len(features), shape) if noise is None else noise
         pictures = []
         for part in _parts(len(features), options.batch_size):
             positive = Condition.of_features(features[part].to(self.device), size)
-            null = Condition.of_features(negative.to(self.device).expand_as(features[part]), size)
+            null = Condition.of_features(away.to(self.device).expand_as(features[part]), size)
             latents = self.decoder.sample(
                 positive,
                 null,
-                noise[part].to(self.device),
+                start[part].to(self.device),
                 options.decoder_steps,
                 options.decoder_guidance,
                 on_step=self.on_step,

@@ -17,7 +17,7 @@ from .safetensors_io import DTYPES
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 SPARE_BYTES = 64 * 1024**2  # left free on the disk
 
-OnBytes = Callable[[int], None]
+OnBytes = Callable[[int], object]
 
 
 def write_safetensors(
@@ -48,7 +48,7 @@ def write_safetensors(
             stream.write(header)
             for name in order:
                 data = change(name, tensors[name]).contiguous().flatten().view(torch.uint8).numpy()
-                stream.write(data)
+                stream.write(data.data)
                 if on_bytes is not None:
                     on_bytes(tensors[name].nbytes)
             stream.flush()

@@ -168,9 +168,9 @@ class _Level(nn.Module):
             self.upsamplers = nn.ModuleList([_Up(make, width)])
 
     def forward(self, x: Tensor) -> Tensor:
-        for module in self.children():
-            for layer in module:
-                x = layer(x)
+        steps = [*getattr(self, "downsamplers", ()), *getattr(self, "upsamplers", ())]
+        for layer in (*self.resnets, *steps):
+            x = layer(x)
         return x
 
 

@@ -149,7 +149,8 @@ class _EmptyStart:
         self, sigma: Tensor, noise: Tensor, latent_image: Tensor, max_denoise: bool = False
     ) -> Tensor:
         empty = not torch.any(latent_image)
-        return super().noise_scaling(sigma, noise, latent_image, max_denoise or empty)  # type: ignore[misc]
+        host: Any = super()
+        return host.noise_scaling(sigma, noise, latent_image, max_denoise or empty)
 
 
 def decoder_sampling(
@@ -162,7 +163,8 @@ def decoder_sampling(
     }[model_type]
     start = (_EmptyStart,) if config.schedule.timestep_spacing == "leading" else ()
     bases = (*start, comfy.model_sampling.ModelSamplingDiscrete, prediction)
-    sampling = type("DecoderSampling", bases, {})(config)
+    kind: Any = type("DecoderSampling", bases, {})
+    sampling = kind(config)
     sampling.set_sigmas(config.schedule.train_sigmas)
     return sampling
 

@@ -56,14 +56,13 @@ def condition_pair(
     features: Tensor, negative: Tensor | None, sizes: PictureSizes
 ) -> tuple[Conditioning, Conditioning]:
     """Positive and negative; without negative features the null is zeros."""
-    if negative is None:
-        negative = torch.zeros_like(features[:1])
-    if negative.shape[1:] != features.shape[1:]:
+    away = torch.zeros_like(features[:1]) if negative is None else negative
+    if away.shape[1:] != features.shape[1:]:
         raise ValueError(
-            f"negative_features are {tuple(negative.shape)}, features {tuple(features.shape)}: "
+            f"negative_features are {tuple(away.shape)}, features {tuple(features.shape)}: "
             "expected the same grid and channels. Make both with the same checkpoint."
         )
-    return feature_conditioning(features, sizes), feature_conditioning(negative, sizes)
+    return feature_conditioning(features, sizes), feature_conditioning(away, sizes)
 
 
 @dataclass(frozen=True)
