@@ -63,9 +63,11 @@ def wiring(made: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
 
 def thumbnail(host: Host, result: Result) -> Image.Image:
     """The pictures that the graph gave, and under them the first words that it said."""
-    files = [image for out in result.outputs.values() for image in out.get("images", [])]
-    texts = [text for out in result.outputs.values() for text in out.get("text", [])]
-    lines = [wrapped for text in texts[:3] for wrapped in wrap(str(text), 44)[:3]]
+    shown = [image for out in result.outputs.values() for image in out.get("images", [])]
+    files = list({host.file(image).read_bytes(): image for image in shown}.values())
+    said = [str(text) for out in result.outputs.values() for text in out.get("text", [])]
+    texts = [text for text in said if not text.startswith("**")]  # no transcripts of chats
+    lines = [wrapped for text in texts[:3] for wrapped in wrap(text, 44)[:3]]
     columns = 2 if len(files) > 1 else 1
     rows = (min(len(files), 4) + columns - 1) // columns
     width = max(2, columns) * (TILE + GAP) + GAP
