@@ -130,11 +130,18 @@ def ask_count(rng: random.Random, scene: Scene) -> Question:
     return Question(form.format(what), NUMBERS[count])
 
 
+def nameable(scene: Scene) -> list[Object]:
+    """The objects that have a name of their own, without their place."""
+    return [thing for thing in scene.objects if references(scene, thing)]
+
+
 def ask_place(rng: random.Random, scene: Scene) -> Question:
-    thing = rng.choice(scene.objects)
+    things = nameable(scene)
+    if not things:
+        return ask_at_place(rng, scene)
+    thing = rng.choice(things)
     form = rng.choice(("where is {}?", "in which place is {}?", "what is the position of {}?"))
-    name = reference(rng, scene, thing)
-    return Question(form.format(name.removesuffix(" " + place_phrase(thing.place))), thing.place)
+    return Question(form.format(reference(rng, scene, thing)), thing.place)
 
 
 def ask_at_place(rng: random.Random, scene: Scene) -> Question:
@@ -213,10 +220,13 @@ def is_related(rng: random.Random, scene: Scene) -> Question:
 
 
 def is_at(rng: random.Random, scene: Scene) -> Question:
-    thing = rng.choice(scene.objects)
+    things = nameable(scene)
+    if not things:
+        return is_background(rng, scene)
+    thing = rng.choice(things)
     place = thing.place if rng.random() < 0.5 else rng.choice(rng.choice(PLACES))
-    name = reference(rng, scene, thing).removesuffix(" " + place_phrase(thing.place))
-    return yes_no(f"is {name} {any_place_phrase(rng, place)}?", place == thing.place)
+    text = f"is {reference(rng, scene, thing)} {any_place_phrase(rng, place)}?"
+    return yes_no(text, place == thing.place)
 
 
 def is_size(rng: random.Random, scene: Scene) -> Question:

@@ -148,3 +148,12 @@ def test_the_corpus_holds_no_marks_and_repeats():
     texts = list(corpus(num_samples=50))
     assert texts == list(corpus(num_samples=50))
     assert not any(IMG in text or PICTURE in text for text in texts)
+
+
+def test_a_question_of_place_means_one_object():
+    twins = Object("ring", "red", "big", 0, 0), Object("ring", "red", "big", 2, 2)
+    rng = random.Random(10)
+    for _ in range(50):
+        assert "where" not in ask(rng, Scene("day", twins), "position").text
+        mixed = Scene("day", (*twins, Object("star", "red", "big", 1, 1)))
+        assert ask(rng, mixed, "position").answer == "center"
