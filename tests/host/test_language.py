@@ -327,3 +327,18 @@ class TestHostsMemory:
         assert counts[-1] <= 5
         host.hook()
         host.run(asking("Hello"))
+
+    def test_cancel_while_it_reads(self, host: Host) -> None:
+        host.hook(slow="Layer", seconds=0.5)
+
+        def interrupt_the_language_model(event: dict[str, Any]) -> None:
+            if event["type"] == "executing" and event["data"]["node"] == "2":
+                host.interrupt()
+
+        with pytest.raises(GraphError, match="interrupted") as error:
+            host.run(
+                drawing("A photo of a slow cat", "caption"), on_event=interrupt_the_language_model
+            )
+        assert error.value.node_id == "2"
+        host.hook()
+        host.run(drawing("A photo of a slow cat", "caption"))
