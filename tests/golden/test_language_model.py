@@ -10,7 +10,6 @@ from functools import cache
 
 import pytest
 import torch
-from harness.comfy import ORACLE
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from blip3u_core.qwen import LanguageModel, build_language_model
 from blip3u_core.text_model import KeyValueCache
 from blip3u_core.tokenizer import TextTokenizer
 from blip3u_core.visual_tokens import visual_tokens
+from harness.comfy import ORACLE
 
 CASES = json.loads((ORACLE / "goldens" / "cases.json").read_text(encoding="utf-8"))
 DRAWN = ["t2i", "neg", "long", "unicode", "plain", "edit448", "edit_small"]
