@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from blip3u_core.embeddings import grid_rotations
+from blip3u_core.embeddings import rotate as rotate_pairs
 from blip3u_core.language_config import TextConfig, VisionConfig
 from blip3u_core.nextdit import NextDiT
 from blip3u_core.text_model import TextModel, rotate
@@ -38,7 +40,7 @@ VISION_SCHEDULE = Schedule(steps=500, lr=1.5e-3, batch=48, warmup=50)
 SCHEDULE = Schedule(
     steps=2400, lr=1.2e-3, batch=36, warmup=100, ema=0.998, flat=0.55, save_every=50
 )
-# The first half of the steps teaches the short forms, which cost least, the second all of them.
+# The first steps teach the short forms, which cost least, those from LONG_FROM on all of them.
 SHORT_MIX = {
     "caption": 10.0,
     "edit": 9.0,
@@ -51,12 +53,17 @@ SHORT_MIX = {
     "story": 0.5,
     "talk": 0.5,
 }
-LONG_FROM = 0.5
+LONG_FROM = 0.7
 WEIGHTS = {"text": 1.0, "flow": 1.0, "regress": 1.0, "cells": 0.4, "seen": 0.3, "kept": 0.5}
-WEIGHTS |= {"copied": 0.15, "named": 0.15}
-COPYING, NAMING = (2, 0), (3, 3)  # (layer, head) whose attention is taught where to look
+WEIGHTS |= {"copied": 0.15, "named": 0.15, "routed": 0.2, "described": 0.15}
+ROUTING_HEADS = 2  # of each cross-attention of the DiT are taught to look at the place's own token
+COPYING, NAMING, DESCRIBING = (
+    (2, 0),
+    (3, 3),
+    (3, 0),
+)  # (layer, head) whose attention is taught where to look
 NULL_SHARE = 0.1
-NOISE_DRAWS = 2
+NOISE_DRAWS = 3
 CHUNKS = 3  # parts of a step, each of samples of about one length
 SEEN_NAMES = ("shape", "color", "size", "dx", "dy", "occupied", "background")
 
@@ -167,26 +174,31 @@ class LlmTraining(nn.Module):
         self.frozen = (tower,)  # not a child: it is not trained
         nn.init.normal_(self.model.embed_tokens.weight, std=0.06)
         begin_dit(self.dit)
+        self.routes = Routes(self.dit)
         self.watched: dict[int, tuple[Tensor, tuple[Tensor, Tensor]]] = {}
         for layer in (COPYING[0], NAMING[0]):
             self.model.layers[layer].self_attn.register_forward_pre_hook(
                 lambda _, arguments, layer=layer: self.watched.update({layer: arguments[:2]})
             )
 
-    def looking(self, batch: Batch, place: tuple[int, int], wanted: Tensor) -> Tensor:
-        """Cross-entropies of one head's attention from the queries to the wanted tokens, (N,)."""
+    def looking(
+        self, place: tuple[int, int], rows: Tensor, columns: Tensor, wanted: Tensor
+    ) -> Tensor:
+        """Cross-entropies of one head's attention to the wanted tokens of the last pass, (N, K).
+
+        Args: rows: (N,) of the batch; columns: (N, K), the tokens that look; wanted: (N, K), the
+            places in the same rows that they shall look at, -1 for none.
+        """
         layer, head = place
         attention = self.model.layers[layer].self_attn
         x, (cos, sin) = self.watched[layer]
         size = attention.head_dim
         group = self.text.num_heads // self.text.num_kv_heads
-        rows = batch.queries[:, 0] // batch.ids.shape[1]
-        columns = batch.queries % batch.ids.shape[1]
 
         def part(linear: nn.Linear, index: int) -> Tensor:
             span = slice(index * size, (index + 1) * size)
-            y = F.linear(x[rows], linear.weight[span], linear.bias[span])
-            return rotate(y, cos[rows, :, 0], sin[rows, :, 0])
+            y = F.linear(x, linear.weight[span], linear.bias[span])
+            return rotate(y, cos[:, :, 0], sin[:, :, 0])[rows]
 
         q = part(attention.q_proj, head).gather(1, columns[..., None].expand(-1, -1, size))
         scores = q @ part(attention.k_proj, head // group).transpose(1, 2) / size**0.5
@@ -194,6 +206,19 @@ class LlmTraining(nn.Module):
         scores = scores.masked_fill(later, float("-inf"))
         known = wanted >= 0
         return F.cross_entropy(scores[known], wanted[known], reduction="none")
+
+    def looks(self, batch: Batch) -> dict[str, list[Tensor]]:
+        """What the taught heads of the pass just done miss, where the batch has such looks."""
+        found = defaultdict(list)
+        if batch.drawn:
+            rows = batch.queries[:, 0] // batch.ids.shape[1]
+            columns = batch.queries % batch.ids.shape[1]
+            found["copied"].append(self.looking(COPYING, rows, columns, batch.copied))
+            found["named"].append(self.looking(NAMING, rows, columns, batch.named))
+        if len(batch.looks):
+            row, token, pad = batch.looks.T
+            found["described"].append(self.looking(DESCRIBING, row, token[:, None], pad[:, None]))
+        return found
 
     def begin(self, folder=RUNS) -> None:
         self.eyes.load_state_dict(read_safetensors(folder / "eyes.safetensors"))
@@ -240,13 +265,13 @@ class LlmTraining(nn.Module):
         seen = self.eyes.look(worn(pictures[: len(shown)], chance))
         terms = {"seen": cell_loss(self.eyes.heads, seen, shown)}
         parts = seen.split([len(batch.shown) for batch in batches])
-        states, copied, named = [], [], []
+        states, looks = [], defaultdict(list)
         for part, own in zip(batches, parts, strict=True):
             states.append(self.hidden(part, own, prefix))
-            if part.drawn:
-                copied.append(self.looking(part, COPYING, part.copied))
-                named.append(self.looking(part, NAMING, part.named))
-        terms |= {"copied": torch.cat(copied).mean(), "named": torch.cat(named).mean()}
+            for name, missed in self.looks(part).items():
+                looks[name] += missed
+        for name in ("copied", "named", "described"):
+            terms[name] = torch.cat([*looks[name], torch.zeros(1)]).mean()
         terms |= self.text_terms(batches, states)
         kept = torch.cat([s[b.pads] for s, b in zip(states, batches, strict=True)])
         terms["kept"] = F.mse_loss(self.kept(kept), features[: len(shown)])
@@ -282,7 +307,35 @@ class LlmTraining(nn.Module):
         noise = chance.normal(*clean.shape)
         velocity = self.dit((1 - sigma) * clean + sigma * noise, timestep, context)
         terms["flow"] = F.mse_loss(velocity, noise - clean)
+        terms["routed"] = self.routes.loss(~null.flatten().repeat(NOISE_DRAWS))
         return terms
+
+
+class Routes:
+    """Watches the DiT's cross-attentions: place j of the features shall look at visual token j."""
+
+    def __init__(self, dit: NextDiT):
+        self.config = dit.config
+        self.queries: dict[int, Tensor] = {}
+        self.keys: dict[int, Tensor] = {}
+        for number, layer in enumerate(dit.layers):
+            for norm, kept in ((layer.attn2.norm_q, self.queries), (layer.attn2.norm_k, self.keys)):
+                norm.register_forward_hook(
+                    lambda *call, number=number, kept=kept: kept.update({number: call[2]})
+                )
+
+    def loss(self, told: Tensor) -> Tensor:
+        """Cross-entropy of the taught heads' attention over the rows that have a condition."""
+        size, side = self.config.head_dim, self.config.input_size
+        turns = grid_rotations(side, side, size, self.config.rope_theta, told.device)
+        losses = []
+        for number, queries in self.queries.items():
+            q = rotate_pairs(queries[told].unflatten(-1, (-1, size)), turns)[:, :, :ROUTING_HEADS]
+            k = self.keys[number][told].unflatten(-1, (-1, size))[:, :, :ROUTING_HEADS]
+            scores = torch.einsum("bthd,bshd->bhts", q, k) / size**0.5
+            place = torch.arange(side**2).expand(scores.shape[:-1])
+            losses.append(F.cross_entropy(scores.flatten(0, 2), place.flatten()))
+        return torch.stack(losses).mean()
 
 
 class SharedPrefix:

@@ -12,6 +12,7 @@ from torch import Tensor
 from blip3u_core.prompt import SYSTEM_PROMPT, open_turn_text, turn_text
 
 from .dialogues import MIX, sample_any
+from .language import look_words, place_phrase
 from .llm_config import FEATURE_GRID, NUM_QUERIES, PICTURE_TOKENS
 from .samples import Drawn, Sample, Shown, Text, segment_text
 from .tokenizer import load_tokenizer
@@ -49,6 +50,8 @@ class Sequence_:
     drawn: Scene | None
     mentions: Tensor  # (9,) token of the last mention of each cell, -1 where there is none
 
+    looks: tuple[tuple[int, int], ...]  # (token, pad): the next word is said of that pad's cell
+
     @property
     def length(self) -> int:
         return self.positions.shape[1]
@@ -62,6 +65,23 @@ def learned_spans(sample: Sample) -> list[tuple[int, int]]:
         if isinstance(segment, Text) and segment.loss:
             spans.append((place, end))
         place = end
+    return spans
+
+
+def described_spans(sample: Sample) -> list[tuple[int, int, int]]:
+    """(first character, end, cell) of the phrases that describe an object of the last picture."""
+    spans, place, scene = [], 0, None
+    for segment in sample.segments:
+        if isinstance(segment, Shown):
+            scene = segment.scene
+        elif isinstance(segment, Text) and segment.loss and scene is not None:
+            for thing in scene.objects:
+                phrase = f"{look_words(thing)} {place_phrase(thing.place)}"
+                found = segment.text.find(phrase)
+                if found >= 0:
+                    first = place + found
+                    spans.append((first, first + len(phrase), 3 * thing.row + thing.col))
+        place += len(segment_text(segment))
     return spans
 
 
@@ -89,6 +109,7 @@ def encode(sample: Sample) -> Sequence_:
     spans = learned_spans(sample)
     ids, learned, starts = [], [], []
     mentions, named = torch.full((9,), -1), last_mentions(sample.text)
+    described, looks = described_spans(sample), []
     for token, (begin, end) in zip(encoded.ids, encoded.offsets, strict=True):
         if token == pad:
             starts.append(len(ids))
@@ -98,6 +119,9 @@ def encode(sample: Sample) -> Sequence_:
             for cell, place in named.items():
                 if begin <= place < end:
                     mentions[cell] = len(ids)
+            for first, last, cell in described:
+                if first <= begin < last and ids:
+                    looks.append((len(ids) - 1, starts[-1] + cell))
             ids.append(token)
             learned.append(any(first <= begin < last for first, last in spans))
     if learned[-1] is False and sample.draws and any(learned):
@@ -120,6 +144,7 @@ def encode(sample: Sample) -> Sequence_:
         shown=shown,
         drawn=drawn,
         mentions=mentions,
+        looks=tuple(looks),
     )
 
 
@@ -152,7 +177,8 @@ class Batch:
     drawn: list[Scene] = field(repr=False)
     skipped: int
     copied: Tensor  # (D, 9) place in its row of the pad that a query may copy from, -1 for none
-    named: Tensor  # (D, 9) place in its row of the last mention of a query's cell, -1 for none
+    looks: Tensor  # (N, 3) row, token and the pad that it may describe
+    named: Tensor  # (D, 9) place in its row of the last mention of a query's cell, else of [IMG]
 
 
 @cache
@@ -173,6 +199,7 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
     valid = torch.zeros(count, length, dtype=torch.bool)
     pads, queries, shown, drawn, copied, named = [], [], [], [], [], []
     nine = torch.arange(9)
+    looks = []
     for row, sequence in enumerate(sequences):
         assert not skip or torch.equal(sequence.ids[:first], shared_prefix())
         words = len(sequence.ids) - first
@@ -181,6 +208,7 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
         valid[row, : sequence.length - first] = True
         following = torch.where(sequence.learned[1:], sequence.ids[1:], -100)[first:]
         targets[row, : words - 1] = following
+        looks += [(row, token - first, pad - first) for token, pad in sequence.looks]
         pads += [row * length + start - first for start in sequence.starts]
         shown += sequence.shown
         if sequence.drawn is not None:
@@ -188,7 +216,9 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
             drawn.append(sequence.drawn)
             last = sequence.starts[-1] - first + nine if sequence.starts else nine * 0 - 1
             copied.append(last)
-            named.append(torch.where(sequence.mentions < first, -1, sequence.mentions - first))
+            sign = words - 1  # `[IMG]`, where a query looks whose cell is not named
+            told = sequence.mentions >= first
+            named.append(torch.where(told, sequence.mentions - first, sign))
     return Batch(
         sequences=sequences,
         ids=ids,
@@ -201,5 +231,6 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
         drawn=drawn,
         skipped=first,
         copied=torch.stack(copied) if copied else nine[None, :][:0],
+        looks=torch.tensor(looks, dtype=torch.long).view(-1, 3),
         named=torch.stack(named) if named else nine[None, :][:0],
     )

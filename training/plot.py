@@ -11,7 +11,7 @@ PANELS = {
     "vae": ("l1", "mse"),
     "tower": ("shape", "color", "index", "draw", "contrast"),
     "eyes": ("loss",),
-    "unet": ("loss",),
+    "unet": ("velocity", "routed"),
     "llm": ("text", "regress", "cells", "kept", "flow"),
 }
 INKS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e")
@@ -48,6 +48,7 @@ def panel(name: str, keys: tuple[str, ...]) -> list[str]:
         points = " ".join(
             f"{MARGIN + step / last * (WIDTH - MARGIN - 8):.1f},{height_of(record[key]):.1f}"
             for step, record in sorted(records.items())
+            if key in record
         )
         lines.append(f'<polyline points="{points}" fill="none" stroke="{ink}"/>')
         x = WIDTH - 70

@@ -62,6 +62,8 @@ TIMESTEP_POWER = 0.5  # timesteps 1000 u^0.5: more of the noisy ones, where the 
 FEATURE_NOISE = 0.5  # in 0..this, in units of the features' spread: the DiT is not exact
 DROPPED = 0.04  # share of the features that are zero, the features of the prompt " ";
 # and as many are those of zero pixels: the two negatives that the nodes give the decoder
+ROUTING_HEADS = 2  # of each cross-attention are taught where to look
+ROUTING_WEIGHT = 0.1
 POOL = 1024  # pictures encoded at once and used for `POOL_STEPS` steps
 POOL_STEPS = 64
 SIDES = (64, 128, 256, 512, 1024)  # sizes told at random: what is said of the size shall not matter
@@ -109,6 +111,41 @@ def signal_and_noise() -> tuple[Tensor, Tensor]:
     return kept.sqrt(), (1 - kept).sqrt()
 
 
+class Routes:
+    """Watches the cross-attentions: a place of the picture shall look at the token of its cell."""
+
+    def __init__(self, unet: UNet2DConditionModel):
+        self.seen: dict[str, Tensor] = {}
+        self.heads: dict[str, int] = {}
+        for name, module in unet.named_modules():
+            if name.endswith("attn2"):
+                self.heads[name] = module.heads
+                for part in ("to_q", "to_k"):
+                    getattr(module, part).register_forward_hook(
+                        lambda *call, key=f"{name}.{part}": self.seen.update({key: call[2]})
+                    )
+
+    def loss(self, told: Tensor) -> Tensor:
+        """Cross-entropy of the taught heads' attention over the rows that have a condition."""
+        losses = []
+        for name, heads in self.heads.items():
+            q, k = (
+                self.seen[f"{name}.{part}"][told].unflatten(-1, (heads, -1))[:, :, :ROUTING_HEADS]
+                for part in ("to_q", "to_k")
+            )
+            scores = torch.einsum("bthd,bshd->bhts", q, k) / q.shape[-1] ** 0.5
+            cell = cells_of_places(int(q.shape[1] ** 0.5)).expand(scores.shape[:-1])
+            losses.append(F.cross_entropy(scores.flatten(0, 2), cell.flatten()))
+        return torch.stack(losses).mean()
+
+
+@cache
+def cells_of_places(side: int) -> Tensor:
+    """The cell of the world under each place of a square of latents, (side * side,)."""
+    cell = ((torch.arange(side) + 0.5) * 3 / side).long()
+    return (3 * cell[:, None] + cell[None, :]).flatten()
+
+
 class UNetTraining(nn.Module):
     def __init__(self, latents: FrozenLatents, tower: nn.Module):
         super().__init__()
@@ -121,6 +158,7 @@ class UNetTraining(nn.Module):
         self.unet.to(memory_format=torch.channels_last)
         self.frozen = (latents, tower)  # not children: they are not trained
         grey = torch.tensor(CLIP_MEAN)[:, None, None].expand(1, 3, PICTURE_SIZE, PICTURE_SIZE)
+        self.routes = Routes(self.unet)
         self.grey = tower.features(grey)
         self.pool: tuple[int, Tensor, Tensor] | None = None
 
@@ -150,7 +188,9 @@ class UNetTraining(nn.Module):
             [told[:, 0], told[:, 0], 0 * told[:, 0], 0 * told[:, 0], told[:, 1], told[:, 1]], 1
         )
         velocity = self.velocity(signal * clean + spread * noise, timestep, tokens, time_ids)
-        return {"loss": F.mse_loss(velocity, signal * noise - spread * clean)}
+        terms = {"velocity": F.mse_loss(velocity, signal * noise - spread * clean)}
+        terms["routed"] = self.routes.loss(fate.flatten() >= 2 * DROPPED)
+        return {"loss": terms["velocity"] + ROUTING_WEIGHT * terms["routed"], **terms}
 
     def velocity(self, x: Tensor, timestep: Tensor, tokens: Tensor, time_ids: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
