@@ -69,8 +69,12 @@ class Hand:
 
     def add(self, name: str, words: str, x: float, y: float) -> None:
         before = set(self.page.evaluate("() => app.graph._nodes.map(n => n.id)"))
-        self.page.mouse.dblclick(*self.place(x, y))
         box = self.page.get_by_role("combobox").last
+        for _ in range(4):  # a busy machine sees two clicks in place of a double one
+            self.page.mouse.dblclick(*self.place(x, y))
+            self.page.wait_for_timeout(1500)
+            if box.is_visible():
+                break
         box.fill(words)
         self.page.wait_for_timeout(700)
         self.page.keyboard.press("Enter")

@@ -90,7 +90,7 @@ def test_every_node_has_a_help_page(host: Host, nodes: dict[str, Any]) -> None:
         page = text(host, f"/extensions/{PACK}/docs/{name}.md")
         for word in [*inputs_of(node), *node["output_name"]]:
             assert re.search(rf"\b{word}\b", page), f"{name}: the page does not name {word}"
-        assert "## Inputs" in page, name
+        assert re.search("^## Input", page, re.MULTILINE), name
         assert "## Pitfalls" in page, name
         pictures = re.findall(r"!\[.*?\]\((.*?)\)", page)
         assert pictures, f"{name}: the page has no picture"
