@@ -26,7 +26,11 @@ SIZES = {
     "PreviewAny": [340, 190],
     "BLIP3U_ShowChat": [460, 460],
     "BLIP3U_VisualTokens": [380, 240],
-    "BLIP3U_VQA": [360, 380],
+    "BLIP3U_VQA": [360, 440],
+    "BLIP3U_Reason": [360, 460],
+    "BLIP3U_EditPlan": [360, 280],
+    "BLIP3U_Interleave": [380, 720],
+    "GetImageSize": [260, 220],
 }
 NOTE_WIDTH = 420
 FIX_SEEDS = """() => app.graph._nodes.forEach(n => (n.widgets || []).forEach(w => {
