@@ -154,7 +154,7 @@ def build_language_model(
             weights[name] = tensor.reshape(shapes[name]).to(device, kept)
     llm.load_state_dict(weights, strict=True, assign=True)
     llm.device = torch.device(device)
-    return llm.requires_grad_(False).eval()
+    return llm.requires_grad_(False).train(False)
 
 
 def _shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:

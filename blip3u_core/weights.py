@@ -20,7 +20,7 @@ def assign_weights(network: nn.Module, stage: Stage, dtype: torch.dtype | None =
     match_keys(expected, stage.shapes(), str(stage.source))
     weights = {name: stored_as(weight, dtype) for name, weight in stage.state_dict().items()}
     network.load_state_dict(weights, strict=True, assign=True)
-    network.requires_grad_(False).eval()
+    network.requires_grad_(False).train(False)
 
 
 def stored_as(weight: Tensor, dtype: torch.dtype | None) -> Tensor:
