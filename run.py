@@ -41,8 +41,8 @@ TORCH = ["torch==2.14.1", "torchvision==0.29.1"]
 LEFT_OUT = ("torch", "torchvision", "torchaudio")  # of the host's own requirements
 NEEDED_GB = 9
 
-PROMPT = "a red circle left of a blue square on a white background"
-QUESTION = "What is in this picture?"
+PROMPT = "a big red circle left of a small blue square, on snow"
+QUESTION = "Describe this picture completely."
 CHECKPOINT = "blip3u-tiny (built-in)"
 
 
