@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 THRESHOLD = 0.5  # lengths of a typical token
-BLUR = 0.25  # tokens
+BLUR = 0.1  # tokens
+GROWTH = 1.5  # standard deviations: so the blur leaves a changed token nearly whole, 0.93 or more
 
 
 def feature_difference(features_a: Tensor, features_b: Tensor) -> Tensor:
@@ -28,7 +29,7 @@ def feature_difference(features_a: Tensor, features_b: Tensor) -> Tensor:
 def difference_mask(
     features_a: Tensor, features_b: Tensor, width: int, height: int, threshold: float, blur: float
 ) -> Tensor:
-    """Mask of the places where two feature grids differ, with a soft edge.
+    """Mask of the places where two feature grids differ: whole tokens, and a soft edge around them.
 
     Args:
         features_a, features_b: (B, C, H, W).
@@ -45,10 +46,18 @@ def difference_mask(
     distance = feature_difference(features_a, features_b)
     changed = (distance > threshold).float()[:, None]  # (B, 1, H, W)
     rows, columns = changed.shape[-2:]
-    mask = F.interpolate(changed, (height, width), mode="bilinear", align_corners=False)
-    mask = blur_axis(mask, blur * height / rows, dim=2)
-    mask = blur_axis(mask, blur * width / columns, dim=3)
+    mask = F.interpolate(changed, (height, width), mode="nearest-exact")
+    for dim, sigma in ((2, blur * height / rows), (3, blur * width / columns)):
+        mask = blur_axis(grow_axis(mask, round(GROWTH * sigma), dim), sigma, dim)
     return mask[:, 0].clamp(0, 1)
+
+
+def grow_axis(mask: Tensor, radius: int, dim: int) -> Tensor:
+    """Maximum over `radius` pixels on both sides along `dim` of (B, 1, H, W)."""
+    size, pad = (
+        ((2 * radius + 1, 1), (radius, 0)) if dim == 2 else ((1, 2 * radius + 1), (0, radius))
+    )
+    return F.max_pool2d(mask, size, stride=1, padding=pad)
 
 
 def blur_axis(mask: Tensor, sigma: float, dim: int) -> Tensor:

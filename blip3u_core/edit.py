@@ -22,9 +22,10 @@ from .flow import NUM_STEPS, OnStep, check_sigmas, item_noise, linear_sigmas, ti
 if TYPE_CHECKING:
     from .nextdit import NextDiT
 
-SOURCE_GUIDANCE = 1.5
-TARGET_GUIDANCE = 3.0
-STRENGTH = 0.7
+# Chosen on blip3u-tiny by `benchmarks/edit_settings.py`; equal scales cancel best.
+SOURCE_GUIDANCE = 2.0
+TARGET_GUIDANCE = 2.0
+STRENGTH = 0.9
 
 VelocityPair = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
 
@@ -38,7 +39,7 @@ def edit_sigmas(steps: int, strength: float) -> Tensor:
     if not 0.0 <= strength <= 1.0:
         raise ValueError(
             f"strength is {strength}, expected 0 to 1. 0 leaves the features as they are, "
-            "1 redraws them; 0.5 to 0.9 edits."
+            "1 edits along the whole schedule."
         )
     sigmas = linear_sigmas(steps)
     return sigmas[steps - round(strength * steps) :]

@@ -77,22 +77,22 @@ class EditFeatures(io.ComfyNode):
                 SOURCE_GUIDANCE,
                 100.0,
                 0.1,
-                "Guidance of the source description. Higher takes more of what it names away.",
+                "Guidance of the source description. Equal to cfg_target, what both share cancels.",
             ),
             number(
                 "cfg_target",
                 TARGET_GUIDANCE,
                 100.0,
                 0.1,
-                "Guidance of the target description. Higher changes more strongly.",
+                "Guidance of the target description. Above cfg_source the rest changes too.",
             ),
             number(
                 "strength",
                 STRENGTH,
                 1.0,
                 0.05,
-                "Share of the schedule that edits. 0 changes nothing, 0.5 colours and textures, "
-                "0.7 to 0.9 objects, 1 redraws everything.",
+                "Share of the schedule that edits. 0 changes nothing, 0.7 a little, 0.9 what was "
+                "asked; 1 takes the whole way.",
             ),
         ]
 
