@@ -85,6 +85,14 @@ def described_spans(sample: Sample) -> list[tuple[int, int, int]]:
     return spans
 
 
+def changed_cells(before: Scene, after: Scene) -> tuple[list[int], list[int]]:
+    """Cells whose object an edit takes or alters, and all cells that it makes different."""
+    old = {3 * thing.row + thing.col: thing for thing in before.objects}
+    new = {3 * thing.row + thing.col: thing for thing in after.objects}
+    cells = [cell for cell in range(9) if old.get(cell) != new.get(cell)]
+    return [cell for cell in cells if cell in old], cells
+
+
 def picture_positions(length: int, starts: Sequence[int], spatial: bool) -> Tensor:
     """(3, length): plain when drawing, three-dimensional when answering."""
     if not spatial or not starts:
@@ -177,6 +185,8 @@ class Batch:
     drawn: list[Scene] = field(repr=False)
     skipped: int
     copied: Tensor  # (D, 9) place in its row of the pad that a query may copy from, -1 for none
+    meant: Tensor  # (N, 3) row, `[IMG]` and the pad of the object that an edit is about
+    changed: Tensor  # (D, 9) bool, cells that differ from the last picture shown
     looks: Tensor  # (N, 3) row, token and the pad that it may describe
     named: Tensor  # (D, 9) place in its row of the last mention of a query's cell, else of [IMG]
 
@@ -199,7 +209,7 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
     valid = torch.zeros(count, length, dtype=torch.bool)
     pads, queries, shown, drawn, copied, named = [], [], [], [], [], []
     nine = torch.arange(9)
-    looks = []
+    looks, meant, changed = [], [], []
     for row, sequence in enumerate(sequences):
         assert not skip or torch.equal(sequence.ids[:first], shared_prefix())
         words = len(sequence.ids) - first
@@ -216,6 +226,13 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
             drawn.append(sequence.drawn)
             last = sequence.starts[-1] - first + nine if sequence.starts else nine * 0 - 1
             copied.append(last)
+            altered = torch.zeros(9, dtype=torch.bool)
+            if sequence.shown:
+                taken, cells = changed_cells(sequence.shown[-1], sequence.drawn)
+                altered[cells] = True
+                if len(taken) == 1:
+                    meant.append((row, words - 1, int(last[taken[0]])))
+            changed.append(altered)
             sign = words - 1  # `[IMG]`, where a query looks whose cell is not named
             told = sequence.mentions >= first
             named.append(torch.where(told, sequence.mentions - first, sign))
@@ -231,6 +248,8 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
         drawn=drawn,
         skipped=first,
         copied=torch.stack(copied) if copied else nine[None, :][:0],
+        meant=torch.tensor(meant, dtype=torch.long).view(-1, 3),
+        changed=torch.stack(changed) if changed else torch.zeros(0, 9, dtype=torch.bool),
         looks=torch.tensor(looks, dtype=torch.long).view(-1, 3),
         named=torch.stack(named) if named else nine[None, :][:0],
     )

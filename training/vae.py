@@ -26,13 +26,13 @@ CONFIG = {
     "scaling_factor": 1.0,
     "force_upcast": False,
 }
-SCHEDULE = Schedule(steps=900, lr=1.5e-3, batch=16, warmup=50, flat=0.45, save_every=50)
+SCHEDULE = Schedule(steps=800, lr=1.5e-3, batch=16, warmup=50, flat=0.45, save_every=50)
 KL_WEIGHT = 3e-5
 CROP = 64
 WHOLE_FROM = 500  # first step on whole pictures, which take the tint of the crops away
 FROZEN_FROM = 500  # from here on the encoder rests, so that the UNet can begin on its latents
 OBJECT_WEIGHT = 3.0  # more of the loss, on and around the objects, which are few of the pixels
-LATENT_NOISE = 0.08  # then added to latents, in units of their spread: the UNet is not exact
+LATENT_NOISE = 0.25  # up to this is then added, in units of their spread: the UNet is not exact
 
 
 class VaeTraining(nn.Module):
@@ -71,6 +71,7 @@ class VaeTraining(nn.Module):
             posterior = self.vae.encode(x).latent_dist
         noise = chance.normal(*posterior.mean.shape)
         spread = LATENT_NOISE * posterior.mean.std((0, 2, 3), keepdim=True)
+        spread = spread * chance.uniform(len(x), 1, 1, 1)
         latents = posterior.mean + noise * (spread if frozen else posterior.std)
         drawn = self.vae.decode(latents).sample
         off = (drawn - x) * weight
