@@ -99,7 +99,7 @@ def draw(model: MeaningModel, cases: Cases, strength: float, scales: tuple) -> N
     features = edited(model, cases, strength, scales)
     print(f"strength {strength}, cfg {scales}: b {rates(cases, model.decode(features, 0))}")
     height, width = model.pipeline.decoder.picture_size
-    for threshold, blur in product((0.3, 0.4, 0.5, 0.6, 0.8), (0.0, 0.15, 0.25, 0.4)):
+    for threshold, blur in product((0.25, 0.4, 0.55, 0.7), (0.0, 0.1, 0.2)):
         mask = difference_mask(cases.before, features, width, height, threshold, blur)
         pictures = model.redraw_under(mask, features, cases.sources, 0)
         changed = float(np.mean(mask.numpy()))

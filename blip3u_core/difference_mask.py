@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-THRESHOLD = 0.5  # lengths of a typical token
+THRESHOLD = 0.55  # lengths of a typical token; this and BLUR by `benchmarks/edit_settings.py`
 BLUR = 0.1  # tokens
 GROWTH = 1.5  # standard deviations: so the blur leaves a changed token nearly whole, 0.93 or more
 
