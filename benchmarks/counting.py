@@ -7,6 +7,7 @@ Attention and RMSNorm count as the one fused kernel each that they are on a GPU.
 
 import math
 import weakref
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,29 +36,37 @@ class Operation:
 
 @dataclass
 class Work:
-    """What a stage does: its operations in order, and the most memory beside its weights."""
+    """What a stage does: its operations and how often, and the most memory beside its weights."""
 
-    operations: list[Operation] = field(default_factory=list)
+    operations: Counter[Operation] = field(default_factory=Counter)
     peak_bytes: int = 0
 
     @property
     def flops(self) -> int:
-        return sum(operation.flops for operation in self.operations)
+        return self.sum(lambda operation: operation.flops)
 
     @property
     def num_bytes(self) -> int:
-        return sum(operation.num_bytes for operation in self.operations)
+        return self.sum(lambda operation: operation.num_bytes)
 
     @property
     def launches(self) -> int:
-        return len(self.operations)
+        return self.operations.total()
+
+    def sum(self, value: Callable[[Operation], Any]) -> Any:
+        """`value` of each operation, added up over all its launches."""
+        return sum(times * value(operation) for operation, times in self.operations.items())
+
+    def note(self, name: str, flops: int, touched: Sequence[Tensor]) -> None:
+        self.operations[Operation(name, flops, sum(map(real_bytes, touched)))] += 1
 
     def __add__(self, other: "Work") -> "Work":
         peak = max(self.peak_bytes, other.peak_bytes)
         return Work(self.operations + other.operations, peak)
 
     def __mul__(self, times: int) -> "Work":
-        return Work(self.operations * times, self.peak_bytes)
+        counts = {operation: times * n for operation, n in self.operations.items()}
+        return Work(Counter(counts), self.peak_bytes)
 
 
 def count(function: Callable[[], object]) -> Work:
@@ -87,16 +96,13 @@ class _Fused(TorchFunctionMode):
     def _attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         out = q.new_empty(*q.shape[:-1], v.shape[-1])
         flops = 2 * q.shape[:-1].numel() * k.shape[-2] * (q.shape[-1] + v.shape[-1])
-        self._note("attention", flops, (q, k, v, out))
+        self.work.note("attention", flops, (q, k, v, out))
         return out
 
     def _rms_norm(self, x: Tensor, weight: Tensor | None) -> Tensor:
         out = torch.empty_like(x)
-        self._note("rms_norm", 0, (x, out) if weight is None else (x, weight, out))
+        self.work.note("rms_norm", 0, (x, out) if weight is None else (x, weight, out))
         return out
-
-    def _note(self, name: str, flops: int, touched: Sequence[Tensor]) -> None:
-        self.work.operations.append(Operation(name, flops, sum(map(real_bytes, touched))))
 
 
 class _Listener(TorchDispatchMode):
@@ -121,8 +127,7 @@ class _Listener(TorchDispatchMode):
                 flops = flop_registry.get(function._overloadpacket)
                 number = flops(*args, **kwargs, out_val=result) if flops else 0
                 read = outputs if name in GATHERS else inputs
-                moved = sum(map(real_bytes, read)) + sum(map(real_bytes, outputs))
-                self.work.operations.append(Operation(name, int(number), moved))
+                self.work.note(name, int(number), [*read, *outputs])
         return result
 
     def _watch(self, tensor: Tensor, inputs: Sequence[Tensor]) -> None:

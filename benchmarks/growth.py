@@ -13,10 +13,12 @@ import torch
 from blip3u_core.flow import item_noise, sample_clip_features
 from blip3u_core.visual_tokens import visual_tokens
 
+from .decoder import MINIMAL as UNET_MINIMAL
+from .decoder import UNET
 from .dit import MINIMAL, NUM_QUERIES, SIZE, random_dit
 from .llm import CACHE_BYTES, Dialogue
 from .measure import Row, Times, alternate, threads
-from .models import LANGUAGE, LANGUAGE_MINIMAL, decoder_unet, language_model
+from .models import LANGUAGE, LANGUAGE_MINIMAL, language_model
 from .paper import CARDS, Stage
 from .stages import Drawing
 
@@ -104,8 +106,9 @@ def dialogue_seconds(talk: Dialogue, minimal: bool) -> list[float]:
 
 def picture_curve(minimal: bool) -> Curve:
     """One guided step of the decoder's UNet at a quarter of its width."""
-    divisor = 20 if minimal else 4
-    unet = decoder_unet(divisor, torch.float32)
+    from diffusers import UNet2DConditionModel
+
+    unet = UNet2DConditionModel(**(UNET_MINIMAL if minimal else UNET)).requires_grad_(False)
     sides = SIDES_MINIMAL if minimal else SIDES
     width = unet.config.cross_attention_dim
     tokens = torch.randn(2, 64, width)

@@ -12,7 +12,6 @@ from torch import Tensor
 from blip3u_core.checkpoint import open_checkpoint
 from blip3u_core.qwen import LanguageModel, build_language_model
 
-MANIFESTS = Path(__file__).parents[1] / "tests" / "golden" / "oracle" / "manifests"
 RANDOM_TINY = Path(__file__).parents[1] / "tests" / "golden" / "oracle" / "checkpoint"
 
 
@@ -93,20 +92,3 @@ def random_weights(network: torch.nn.Module, dtype: torch.dtype, seed: int = 0) 
         else:
             weights[name] = (0.1 * noise + (name.endswith("weight"))).to(dtype)
     return weights
-
-
-def decoder_unet(divisor: int, dtype: torch.dtype) -> torch.nn.Module:
-    """SDXL's structure with the decoder's cross-attention, all widths divided; random weights."""
-    from diffusers import UNet2DConditionModel
-
-    text = (MANIFESTS / "manifest_decoder_unet.json").read_text(encoding="utf-8")
-    config = json.loads(text)["config"]
-    features = config["cross_attention_dim"] // divisor
-    config |= {
-        "block_out_channels": [width // divisor for width in config["block_out_channels"]],
-        "attention_head_dim": [5, 5, 5],  # heads; 64 wide at the lowest level, as in SDXL
-        "norm_num_groups": 16,
-        "cross_attention_dim": features,
-        "projection_class_embeddings_input_dim": features + 6 * config["addition_time_embed_dim"],
-    }
-    return UNet2DConditionModel.from_config(config).to(dtype).requires_grad_(False)

@@ -5,10 +5,11 @@ or, without CUDA graphs, launches * 6 us if that is longer: then the GPU waits f
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
 
 from .counting import Work
-from .stages import DECODER_STEPS, DIT_STEPS, Drawing, Painting
+from .stages import ANSWER_TOKENS, DECODER_STEPS, DIT_STEPS, Drawing, Painting
 
 COMPUTE_REACHED = 0.6  # of the dense peak, by good matrix products of these sizes
 BANDWIDTH_REACHED = 0.8
@@ -53,9 +54,8 @@ class Stage:
     def gpu_seconds(self, card: Card) -> float:
         """With CUDA graphs, everything on the card."""
         compute, bandwidth = card.flops * COMPUTE_REACHED, card.bandwidth * BANDWIDTH_REACHED
-        kernels = sum(
-            max(o.flops / compute, o.num_bytes / bandwidth, SHORTEST_KERNEL)
-            for o in self.work.operations
+        kernels = self.work.sum(
+            lambda o: max(o.flops / compute, o.num_bytes / bandwidth, SHORTEST_KERNEL)
         )
         return kernels + self.passes * self.cast_bytes / bandwidth
 
@@ -88,31 +88,45 @@ class Stage:
 
     def _compute_share(self, card: Card) -> float:
         compute, bandwidth = card.flops * COMPUTE_REACHED, card.bandwidth * BANDWIDTH_REACHED
-        bound = sum(
-            o.flops / compute
-            for o in self.work.operations
-            if o.flops / compute > o.num_bytes / bandwidth
+        bound = self.work.sum(
+            lambda o: (o.flops / compute) * (o.flops / compute > o.num_bytes / bandwidth)
         )
         return bound / self.gpu_seconds(card)
 
 
+@cache
+def works(size: str) -> dict[str, Work]:
+    """What the stages of "8b" or "4b" do, by a short name."""
+    drawing, painting = Drawing(size), Painting()
+    return {
+        "tokens": drawing.visual_tokens(),
+        "answer": drawing.answer(),
+        "plain": drawing.dit_plain(),
+        "dit": drawing.dit_ours(),
+        "unet": painting.unet_step() * DECODER_STEPS,
+        "vae": painting.decode(),
+    }
+
+
 def stages(size: str, fp8: bool = False) -> dict[str, Stage]:
     """All stages of "8b" or "4b", by a short name."""
-    drawing, painting = Drawing(size), Painting()
+    drawing, painting, work = Drawing(size), Painting(), works(size)
     llm_fp8 = drawing.matrices("model.layers.") if fp8 else 0
     dit_fp8 = drawing.matrices("model.dit.") if fp8 else 0
-    llm, dit = 2 * drawing.llm_parameters - llm_fp8, 2 * drawing.dit_parameters - dit_fp8
+    llm = 2 * drawing.llm_parameters - llm_fp8, 3.0 * llm_fp8
+    dit = 2 * drawing.dit_parameters - dit_fp8, 3.0 * dit_fp8
     unet, vae = 2 * painting.unet_parameters, 2 * painting.vae_parameters
-    plain = Stage("DiT, 30 steps, straightforward", drawing.dit_plain(), dit, DIT_STEPS)
-    ours = Stage("DiT, 30 steps", drawing.dit_ours(), dit, DIT_STEPS)
-    step = painting.unet_step()
+    made = {
+        "tokens": ("LLM: visual tokens", 1, *llm),
+        "answer": (f"LLM: look, {ANSWER_TOKENS} answer tokens", ANSWER_TOKENS, *llm),
+        "plain": (f"DiT, {DIT_STEPS} steps, straightforward", DIT_STEPS, *dit),
+        "dit": (f"DiT, {DIT_STEPS} steps", DIT_STEPS, *dit),
+        "unet": (f"decoder UNet, {DECODER_STEPS} steps", DECODER_STEPS, unet, 0.0),
+        "vae": ("VAE, 1024 x 1024", 1, vae, 0.0),
+    }
     return {
-        "tokens": Stage("LLM: visual tokens", drawing.visual_tokens(), llm, 1, 3.0 * llm_fp8),
-        "answer": Stage("LLM: look, 64 answer tokens", drawing.answer(), llm, 64, 3.0 * llm_fp8),
-        "plain": replace(plain, cast_bytes=3.0 * dit_fp8),
-        "dit": replace(ours, cast_bytes=3.0 * dit_fp8),
-        "unet": Stage("decoder UNet, 50 steps", step * DECODER_STEPS, unet, DECODER_STEPS),
-        "vae": Stage("VAE, 1024 x 1024", painting.decode(), vae),
+        key: Stage(name, work[key], weight_bytes, passes, cast_bytes)
+        for key, (name, passes, weight_bytes, cast_bytes) in made.items()
     }
 
 
@@ -132,6 +146,16 @@ def time_table(found: dict[str, Stage]) -> Iterator[str]:
     yield "|---|" + "--:|---|" * len(CARDS)
     for stage in found.values():
         cells = [f"{duration(stage.seconds(card))} | {stage.limit(card)}" for card in CARDS]
+        yield f"| {stage.name} | " + " | ".join(cells) + " |"
+
+
+def graph_table(found: dict[str, Stage]) -> Iterator[str]:
+    yield "| stage | " + " | ".join(f"{card.name}: eager | graphs" for card in CARDS) + " |"
+    yield "|---|" + "--:|--:|" * len(CARDS)
+    for stage in found.values():
+        cells = [
+            duration(stage.seconds(card, graphs)) for card in CARDS for graphs in (False, True)
+        ]
         yield f"| {stage.name} | " + " | ".join(cells) + " |"
 
 
@@ -217,6 +241,8 @@ def main() -> None:
         print("\n".join(work_table(known[size, False])))
         print(f"\n### {size.upper()}: expected time in bf16, eager\n")
         print("\n".join(time_table(known[size, False])))
+    print("\n### What CUDA graphs buy, 4B (all of it in bf16)\n")
+    print("\n".join(graph_table(known["4b", False])))
     print("\n### What each option buys\n")
     print("\n".join(choice_table(known)))
     print("\n### Answers about a picture\n")
