@@ -61,20 +61,21 @@ class Comfy:
 
 def set_up(for_tests: bool = False) -> Comfy:
     """A ComfyUI with this pack in it; quick when nothing has changed since the last time."""
-    requirements = [HERE / "requirements.txt"]
-    if for_tests:
-        requirements.append(HERE / "tests" / "requirements.txt")
+    folders = [HERE, HERE / "tests"] if for_tests else [HERE]
+    requirements = [folder / "requirements.txt" for folder in folders]
     existing = existing_comfy()
     comfy = existing or Comfy(HOST / "ComfyUI", venv_python(VENV))
-    stamp = stamp_of(requirements, [HOST_WHEEL, *TORCH, platform.python_version(), str(comfy)])
-    if not (stamp.is_file() and comfy.python.exists() and comfy.folder.is_dir()):
+    pins = [HOST_WHEEL, *TORCH, platform.python_version(), str(comfy)]
+    stamps = [stamp_of(requirements[:count], pins) for count in range(1, len(requirements) + 1)]
+    if not (stamps[-1].is_file() and comfy.python.exists() and comfy.folder.is_dir()):
         if existing:
             say(f"installing what the Python of {comfy.folder} lacks")
             pip(comfy.python, "install", *files_for_pip(requirements))
         else:
             install(comfy, requirements)
-        stamp.parent.mkdir(parents=True, exist_ok=True)
-        stamp.touch()
+        for stamp in stamps:  # what serves the tests serves the demo too
+            stamp.parent.mkdir(parents=True, exist_ok=True)
+            stamp.touch()
     link(HERE, comfy.folder / "custom_nodes")
     return comfy
 
