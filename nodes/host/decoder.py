@@ -1,6 +1,7 @@
 """The decoder's UNet as a stock MODEL: SDXL's network, conditioned on CLIP features."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 import comfy.latent_formats
@@ -10,6 +11,8 @@ import comfy.ops
 import comfy.supported_models
 import comfy.utils
 import torch
+from comfy.cli_args import args
+from comfy.ldm.modules import attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import Timestep, UNetModel
 from comfy.model_base import SDXL, BaseModel, ModelType
 from comfy.model_patcher import ModelPatcher
@@ -21,6 +24,7 @@ from ...blip3u_core.noise_schedule import NoiseSchedule
 from ...blip3u_core.safetensors_io import match_keys
 from ...blip3u_core.vae import VaeConfig
 from ...blip3u_core.weights import stored_as
+from .memory import report_fit
 from .unet_config import host_unet_config
 
 SDXL_SCALE = 0.13025
@@ -46,7 +50,14 @@ def load_decoder(checkpoint: Checkpoint, weight_dtype: torch.dtype | None) -> Mo
     model = ClipFeatureDecoder(config)
     _assign_weights(model.diffusion_model, stage, config.unet_config, dtype)
     model.device = offload_device
-    return ModelPatcher(model, load_device=device, offload_device=offload_device)
+    patcher = ModelPatcher(model, load_device=device, offload_device=offload_device)
+    if device.type == "cpu":
+        _prefer_torch_attention(patcher)
+    matrices = sum(prod(shape) for shape in stage.shapes().values() if len(shape) == 2)
+    size = patcher.model_size()
+    in_fp8 = None if dtype.itemsize == 1 else size - matrices * (dtype.itemsize - 1)
+    report_fit("the decoder", str(dtype).removeprefix("torch."), size, device, in_fp8)
+    return patcher
 
 
 def decoder_of(patcher: ModelPatcher) -> "ClipFeatureDecoder":
@@ -167,6 +178,19 @@ def decoder_sampling(
     sampling = kind(config)
     sampling.set_sigmas(config.schedule.train_sigmas)
     return sampling
+
+
+def _prefer_torch_attention(patcher: ModelPatcher) -> None:
+    """Host: without a graphics card it takes a slower attention if no flag chose one (0.3.75)."""
+    if attention.optimized_attention is attention.attention_sub_quad and not (
+        args.use_quad_cross_attention
+    ):
+        options = patcher.model_options["transformer_options"]
+        options["optimized_attention_override"] = _torch_attention
+
+
+def _torch_attention(_chosen: Callable[..., Tensor], *given: Any, **options: Any) -> Tensor:
+    return attention.attention_pytorch(*given, **options)
 
 
 def latent_format(vae: VaeConfig) -> comfy.latent_formats.LatentFormat:
