@@ -4,42 +4,30 @@ Learned at once: the text that the model writes, the velocity of the features th
 (for training only) what every picture token and every query says of its cell.
 """
 
-import random
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blip3u_core.embeddings import grid_rotations
-from blip3u_core.embeddings import rotate as rotate_pairs
-from blip3u_core.language_config import TextConfig, VisionConfig
+from blip3u_core.language_config import TextConfig
 from blip3u_core.nextdit import NextDiT
 from blip3u_core.text_model import TextModel, rotate
-from blip3u_core.vision_model import VisionModel
 
 from .common import RUNS, Chance, Schedule, read_safetensors
 from .dialogues import MIX
+from .eyes import Eyes, FeatureTower, cell_heads, cell_loss
 from .llm_config import DIT, NUM_QUERIES, language_config
 from .llm_data import Batch, blank_sequence, collate, sample_sequences, shared_prefix
+from .llm_routes import Routes, SharedPrefix
 from .scenes import (
-    CELL_CLASSES,
-    cell_labels,
     render_batch,
-    sample_scenes,
-    tower_pixels,
     worn,
 )
-from .tower import LOSS_WEIGHTS as CELL_WEIGHTS
-from .tower import Tower, TowerTraining, principal_patches
 from .world import Scene
 
-VISION_SCHEDULE = Schedule(steps=500, lr=1.5e-3, batch=48, warmup=50)
-SCHEDULE = Schedule(
-    steps=2000, lr=1.2e-3, batch=36, warmup=100, ema=0.99, flat=0.55, save_every=50
-)
+SCHEDULE = Schedule(steps=2000, lr=1.2e-3, batch=36, warmup=100, ema=0.99, flat=0.55, save_every=50)
 # The first steps teach the short forms, which cost least, those from LONG_FROM on all of them
 # (the committed model had long ones from step 1,430 to 1,600 only).
 SHORT_MIX = {
@@ -58,105 +46,11 @@ LONG_FROM = 2200
 WEIGHTS = {"text": 1.0, "flow": 1.0, "regress": 1.0, "cells": 0.4, "seen": 0.3, "kept": 0.5}
 WEIGHTS |= {"copied": 0.15, "named": 0.15, "routed": 0.2, "described": 0.15, "meant": 0.15}
 CHANGED_WEIGHT = 4.0  # of the cells that an edit changes, against 1 for all others
-ROUTING_HEADS = 2  # of each cross-attention of the DiT are taught to look at the place's own token
 # (layer, head) of the text model whose attention is taught where to look
 COPYING, NAMING, DESCRIBING, MEANING = (2, 0), (3, 3), (3, 0), (2, 3)
 NULL_SHARE = 0.1
 NOISE_DRAWS = 3
 CHUNKS = 3  # parts of a step, each of samples of about one length
-SEEN_NAMES = ("shape", "color", "size", "dx", "dy", "occupied", "background")
-
-
-def cell_heads(width: int, names: Sequence[str] = tuple(CELL_CLASSES)) -> nn.ModuleDict:
-    return nn.ModuleDict({name: nn.Linear(width, CELL_CLASSES[name]) for name in names})
-
-
-def cell_loss(
-    heads: nn.ModuleDict, tokens: Tensor, scenes: Sequence[Scene], weights: Tensor | None = None
-) -> Tensor:
-    """Weighted cross-entropies of what is in each cell; tokens (B, 9, D), weights (B, 9)."""
-    labels = cell_labels(scenes)
-    weights = torch.ones(tokens.shape[:2]) if weights is None else weights
-    total = torch.zeros(())
-    for name, head in heads.items():
-        known = labels[name] >= 0
-        missed = F.cross_entropy(head(tokens)[known], labels[name][known], reduction="none")
-        total = total + CELL_WEIGHTS[name] * (missed * weights[known]).sum() / weights[known].sum()
-    return total
-
-
-class Eyes(nn.Module):
-    """The language model's vision tower and the heads that teach it to see before it can speak."""
-
-    def __init__(self, config: dict | None = None):
-        super().__init__()
-        self.vision = VisionConfig.from_dict(config or language_config())
-        self.visual = VisionModel(self.vision)
-        self.heads = cell_heads(self.vision.out_size, SEEN_NAMES)
-
-    def begin(self) -> None:
-        pixels = tower_pixels(render_batch(sample_scenes(random.Random(1), 1000)))
-        weight, _ = principal_patches(pixels, self.vision.patch_size, self.vision.hidden_size)
-        frames = weight[:, :, None].expand(-1, -1, self.vision.frames, -1, -1) / self.vision.frames
-        with torch.no_grad():
-            self.visual.patch_embed.proj.weight.copy_(frames.flatten(1))
-
-    def look(self, pictures: Tensor) -> Tensor:
-        """Pictures (B, 3, 128, 128) in 0..1 to image embeddings (B, 9, D)."""
-        patches = cut_patches(tower_pixels(pictures), self.vision)
-        side = 3 * self.vision.merge_size
-        tokens = self.visual(patches.flatten(0, 1), [(side, side)] * len(pictures))
-        return tokens.unflatten(0, (len(pictures), -1))
-
-    def losses(self, chance: Chance, batch: int = VISION_SCHEDULE.batch) -> dict[str, Tensor]:
-        scenes = sample_scenes(chance.python, batch)
-        tokens = self.look(worn(render_batch(scenes), chance))
-        return {"loss": cell_loss(self.heads, tokens, scenes)}
-
-
-def cut_patches(pixels: Tensor, vision: VisionConfig) -> Tensor:
-    """(B, 3, H, W) to (B, N, 3 * frames * patch^2), square of merged patches by square."""
-    batch, channels, height, _ = pixels.shape
-    patch, merge = vision.patch_size, vision.merge_size
-    squares = height // patch // merge
-    x = pixels.view(batch, channels, squares, merge, patch, squares, merge, patch)
-    x = x.permute(0, 2, 5, 3, 6, 1, 4, 7)  # (B, rows, columns, merge, merge, C, p, p)
-    x = x.unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, vision.frames, -1, -1)
-    return x.reshape(batch, -1, vision.patch_values)
-
-
-@torch.no_grad()
-def evaluate_eyes(eyes: Eyes, count: int = 512) -> dict[str, float]:
-    scenes = sample_scenes(random.Random(8), count, "held_out")
-    tokens = eyes.look(render_batch(scenes))
-    labels = cell_labels(scenes)
-    return {
-        name: (head(tokens).argmax(-1) == labels[name])[labels[name] >= 0].float().mean().item()
-        for name, head in eyes.heads.items()
-    }
-
-
-class FeatureTower(nn.Module):
-    """The frozen tower with its folded statistics, and the heads that read its features."""
-
-    def __init__(self, folder=RUNS):
-        super().__init__()
-        weights = read_safetensors(folder / "tower.safetensors")
-        training = TowerTraining()
-        training.load_state_dict(weights)
-        self.tower: Tower = training.tower
-        self.heads = training.heads
-        self.requires_grad_(False).eval()
-
-    @torch.no_grad()
-    def features(self, pictures: Tensor) -> Tensor:
-        """CLIP features as tokens (B, 9, C)."""
-        return self.tower(tower_pixels(pictures)).flatten(2).transpose(1, 2)
-
-    @torch.no_grad()
-    def read(self, tokens: Tensor) -> dict[str, Tensor]:
-        """What is in each cell of features (B, 9, C)."""
-        return {name: head(tokens).argmax(-1) for name, head in self.heads.items()}
 
 
 class LlmTraining(nn.Module):
@@ -327,51 +221,6 @@ class LlmTraining(nn.Module):
         return terms
 
 
-class Routes:
-    """Watches the DiT's cross-attentions: place j of the features shall look at visual token j."""
-
-    def __init__(self, dit: NextDiT):
-        self.config = dit.config
-        self.queries: dict[int, Tensor] = {}
-        self.keys: dict[int, Tensor] = {}
-        for number, layer in enumerate(dit.layers):
-            for norm, kept in ((layer.attn2.norm_q, self.queries), (layer.attn2.norm_k, self.keys)):
-                norm.register_forward_hook(
-                    lambda *call, number=number, kept=kept: kept.update({number: call[2]})
-                )
-
-    def loss(self, told: Tensor) -> Tensor:
-        """Cross-entropy of the taught heads' attention over the rows that have a condition."""
-        size, side = self.config.head_dim, self.config.input_size
-        turns = grid_rotations(side, side, size, self.config.rope_theta, told.device)
-        losses = []
-        for number, queries in self.queries.items():
-            q = rotate_pairs(queries[told].unflatten(-1, (-1, size)), turns)[:, :, :ROUTING_HEADS]
-            k = self.keys[number][told].unflatten(-1, (-1, size))[:, :, :ROUTING_HEADS]
-            scores = torch.einsum("bthd,bshd->bhts", q, k) / size**0.5
-            place = torch.arange(side**2).expand(scores.shape[:-1])
-            losses.append(F.cross_entropy(scores.flatten(0, 2), place.flatten()))
-        return torch.stack(losses).mean()
-
-
-class SharedPrefix:
-    """Keys and values of a prefix, written once and set before those of every batch."""
-
-    def __init__(self, layers: list[tuple[Tensor, Tensor]] | None = None, length: int = 0):
-        self.layers = layers or []
-        self.length = length  # the text model counts on, so every batch has a view of its own
-
-    def view(self) -> "SharedPrefix":
-        return SharedPrefix(self.layers, len(shared_prefix()))
-
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        if layer == len(self.layers):  # the prefix itself
-            self.layers.append((keys, values))
-            return keys, values
-        known = [known.expand(len(keys), -1, -1, -1) for known in self.layers[layer]]
-        return torch.cat([known[0], keys], 2), torch.cat([known[1], values], 2)
-
-
 @torch.no_grad()
 def begin_dit(dit: NextDiT) -> None:
     """Open gates and a silent output, so that the first steps already move."""
@@ -384,73 +233,3 @@ def begin_dit(dit: NextDiT) -> None:
         gate_ffn.fill_(0.7)
     dit.norm_out.linear_2.weight.zero_()
     dit.norm_out.linear_2.bias.zero_()
-
-
-# ---------------------------------------------------------------- how well it does
-
-
-@torch.no_grad()
-def draw_features(dit: NextDiT, tokens: Tensor, noise: Tensor, steps: int, scale: float) -> Tensor:
-    """Guided Euler as the sampler does it; tokens (B, 9, D) -> features (B, 9, C)."""
-    sigmas = torch.cat([torch.linspace(1, 1 / steps, steps), torch.zeros(1)])
-    x, context = noise, torch.cat([torch.zeros_like(tokens), tokens])
-    for sigma, following in pairwise(sigmas):
-        timestep = torch.full((2 * len(x),), int(sigma * 1000))
-        null, told = dit(torch.cat([x, x]), timestep, context).chunk(2)
-        x = x + (following - sigma) * (null + scale * (told - null))
-    return x.flatten(2).transpose(1, 2)
-
-
-@torch.no_grad()
-def evaluate(
-    training: LlmTraining, count: int = 96, seed: int = 9, split: str = "held_out"
-) -> dict[str, float]:
-    """On held-out samples, for each kind: regression, whole answers right, whole pictures right.
-
-    Pictures are judged in feature space: sampled by the DiT and read by the tower's own heads.
-    """
-    tower = training.frozen[0]
-    found: dict[str, list[float]] = defaultdict(list)
-    for kind in ("caption", "edit", "question", "describe", "edit_plan", "riddle", "dialogue"):
-        rng = random.Random(f"{seed}{kind}")
-        sequences = sample_sequences(
-            rng, count if kind != "caption" else 2 * count, split, {kind: 1}
-        )
-        batch = collate(sequences)
-        seen = torch.zeros(0, 9, training.text.hidden_size)
-        if batch.shown:
-            seen = training.eyes.look(render_batch(batch.shown))
-        states = training.hidden(batch, seen, training.read_prefix())
-        texts = text_exact(training, batch, states)
-        if texts:
-            found[f"{kind}.text"] = texts
-        if batch.drawn:
-            tokens = states[batch.queries]
-            features = tower.features(render_batch(batch.drawn))
-            found[f"{kind}.regress"] = [F.mse_loss(training.regress(tokens), features).item()]
-            noise = torch.randn(
-                len(tokens), DIT.in_channels, 3, 3, generator=torch.Generator().manual_seed(seed)
-            )
-            drawn = tower.read(draw_features(training.dit, tokens, noise, 15, 3.0))
-            wanted = tower.read(features)
-            found[f"{kind}.picture"] = same_pictures(drawn, wanted)
-    return {key: round(sum(v) / len(v), 4) for key, v in found.items()}
-
-
-def same_pictures(drawn: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[float]:
-    """Whether background, places, shapes, colours and sizes all agree."""
-    there = wanted["occupied"] == 1
-    right = (drawn["occupied"] == wanted["occupied"]) & (
-        drawn["background"] == wanted["background"]
-    )
-    for name in ("shape", "color", "size"):
-        right &= ~there | (drawn[name] == wanted[name])
-    return right.all(-1).float().tolist()
-
-
-def text_exact(training: LlmTraining, batch: Batch, states: Tensor) -> list[float]:
-    """For each sample with an answer, whether greedy writing would give exactly it."""
-    guesses = training.model.embed_tokens.project(states).argmax(-1).view(batch.ids.shape)
-    learned = batch.targets >= 0
-    right = (guesses == batch.targets) | ~learned
-    return right.all(-1)[learned.any(-1)].float().tolist()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from . import llm, tower, vae
+from . import eyes, tower, vae
 from .common import RUNS, read_safetensors, write_safetensors
 from .export import STATE, WEIGHTS
 
@@ -66,9 +66,9 @@ def restore_runs(folder: Path) -> None:
     write_safetensors(training, RUNS / "tower.safetensors", {})
     language = training_names(published) | part(heads, "llm.")
     begin_run("llm", language, 0)
-    eyes = filled(llm.Eyes(), part(language, "eyes."))
-    begin_run("eyes", eyes, llm.VISION_SCHEDULE.steps)
-    write_safetensors(eyes, RUNS / "eyes.safetensors", {})
+    seeing = filled(eyes.Eyes(), part(language, "eyes."))
+    begin_run("eyes", seeing, eyes.SCHEDULE.steps)
+    write_safetensors(seeing, RUNS / "eyes.safetensors", {})
     for name, last in (("unet", 0), ("vae", vae.SCHEDULE.steps)):
         weights = read_safetensors(folder / "diffusion-decoder" / name / WEIGHTS)
         begin_run(name, {f"{name}.{k}": v for k, v in weights.items()}, last)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from . import llm, tower, unet, vae
+from . import eyes, llm, llm_score, tower, unet, vae
 from .common import RUNS, Run, write_safetensors
 from .restore import restore_runs
 from .scenes import render_batch, sample_scenes
@@ -34,16 +34,16 @@ def freeze_tower(training: tower.TowerTraining) -> None:
 
 
 def train_eyes(until: int | None = None) -> None:
-    eyes = llm.Eyes()
-    run = Run("eyes", eyes, llm.VISION_SCHEDULE)
+    training = eyes.Eyes()
+    run = Run("eyes", training, eyes.SCHEDULE)
     if not run.resume():
-        eyes.begin()
-    run.go(eyes.losses, SEED, lambda: llm.evaluate_eyes(eyes), 250, until)
-    write_safetensors(eyes.state_dict(), RUNS / "eyes.safetensors", {})
+        training.begin()
+    run.go(training.losses, SEED, lambda: eyes.evaluate_eyes(training), 250, until)
+    write_safetensors(training.state_dict(), RUNS / "eyes.safetensors", {})
 
 
 def train_unet(until: int | None = None) -> None:
-    training = unet.UNetTraining(unet.FrozenLatents(), llm.FeatureTower())
+    training = unet.UNetTraining(unet.FrozenLatents(), eyes.FeatureTower())
     run = Run("unet", training, unet.SCHEDULE)
     run.resume()
     run.go(
@@ -56,14 +56,14 @@ def train_unet(until: int | None = None) -> None:
 
 
 def train_llm(until: int | None = None) -> None:
-    training = llm.LlmTraining(llm.FeatureTower())
+    training = llm.LlmTraining(eyes.FeatureTower())
     run = Run("llm", training, llm.SCHEDULE)
     if not run.resume():
         training.begin()
     run.go(
         lambda chance: training.losses(chance, run.step),
         SEED,
-        lambda: llm.evaluate(training),
+        lambda: llm_score.evaluate(training),
         500,
         until,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training import llm, tower, unet, vae
+from training import eyes, llm, llm_data, tower, unet, vae
 from training.common import Chance, Run, Schedule, write_safetensors
 from training.scenes import render_batch, sample_scenes
 from training.world import Object, Scene
@@ -20,7 +20,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what later stages take from earlier ones, at its random start."""
     folder = tmp_path_factory.mktemp("runs")
     write_safetensors(tower.TowerTraining().state_dict(), folder / "tower.safetensors", {})
-    write_safetensors(llm.Eyes().state_dict(), folder / "eyes.safetensors", {})
+    write_safetensors(eyes.Eyes().state_dict(), folder / "eyes.safetensors", {})
     return folder
 
 
@@ -33,13 +33,13 @@ class RestingVae:
 
 
 def make_stages(folder: Path) -> dict[str, tuple[torch.nn.Module, Callable]]:
-    features = llm.FeatureTower(folder)
-    clip, eyes, auto = tower.TowerTraining(), llm.Eyes(), vae.VaeTraining()
+    features = eyes.FeatureTower(folder)
+    clip, seeing, auto = tower.TowerTraining(), eyes.Eyes(), vae.VaeTraining()
     decoder, language = unet.UNetTraining(RestingVae(), features), llm.LlmTraining(features)
     auto.begin()
     return {
         "tower": (clip, lambda chance: clip.losses(chance, 3)),
-        "eyes": (eyes, lambda chance: eyes.losses(chance, 3)),
+        "eyes": (seeing, lambda chance: seeing.losses(chance, 3)),
         "vae": (auto, lambda chance: auto.losses(chance, 3, 0)),
         "unet": (decoder, lambda chance: decoder.losses(chance, 0, 0, 3)),
         "llm": (language, lambda chance: language.losses(chance, 0, 6)),
@@ -110,9 +110,9 @@ def test_plainest_autoencoder_keeps_the_colours():
 
 def test_language_batches_share_one_prefix(runs: Path):
     """Reading the system turn once gives the hidden states of reading it in every row."""
-    training = llm.LlmTraining(llm.FeatureTower(runs)).requires_grad_(False)
-    sequences = llm.sample_sequences(Chance.of(0, 0).python, 5)
-    shared, whole = llm.collate(sequences), llm.collate(sequences, skip=False)
+    training = llm.LlmTraining(eyes.FeatureTower(runs)).requires_grad_(False)
+    sequences = llm_data.sample_sequences(Chance.of(0, 0).python, 5)
+    shared, whole = llm_data.collate(sequences), llm_data.collate(sequences, skip=False)
     seen = training.eyes.look(render_batch(shared.shown))
     with_prefix = training.hidden(shared, seen, training.read_prefix())
     without = training.hidden(whole, seen, training.read_prefix())

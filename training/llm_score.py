@@ -1,0 +1,83 @@
+"""How well LLM and DiT do on held-out samples, cheaply: no decoder, the tower's readers judge."""
+
+import random
+from collections import defaultdict
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blip3u_core.nextdit import NextDiT
+
+from .llm import LlmTraining
+from .llm_config import DIT
+from .llm_data import Batch, collate, sample_sequences
+from .scenes import render_batch
+
+
+@torch.no_grad()
+def draw_features(dit: NextDiT, tokens: Tensor, noise: Tensor, steps: int, scale: float) -> Tensor:
+    """Guided Euler as the sampler does it; tokens (B, 9, D) -> features (B, 9, C)."""
+    sigmas = torch.cat([torch.linspace(1, 1 / steps, steps), torch.zeros(1)])
+    x, context = noise, torch.cat([torch.zeros_like(tokens), tokens])
+    for sigma, following in pairwise(sigmas):
+        timestep = torch.full((2 * len(x),), int(sigma * 1000))
+        null, told = dit(torch.cat([x, x]), timestep, context).chunk(2)
+        x = x + (following - sigma) * (null + scale * (told - null))
+    return x.flatten(2).transpose(1, 2)
+
+
+@torch.no_grad()
+def evaluate(
+    training: LlmTraining, count: int = 96, seed: int = 9, split: str = "held_out"
+) -> dict[str, float]:
+    """On held-out samples, for each kind: regression, whole answers right, whole pictures right.
+
+    Pictures are judged in feature space: sampled by the DiT and read by the tower's own heads.
+    """
+    tower = training.frozen[0]
+    found: dict[str, list[float]] = defaultdict(list)
+    for kind in ("caption", "edit", "question", "describe", "edit_plan", "riddle", "dialogue"):
+        rng = random.Random(f"{seed}{kind}")
+        sequences = sample_sequences(
+            rng, count if kind != "caption" else 2 * count, split, {kind: 1}
+        )
+        batch = collate(sequences)
+        seen = torch.zeros(0, 9, training.text.hidden_size)
+        if batch.shown:
+            seen = training.eyes.look(render_batch(batch.shown))
+        states = training.hidden(batch, seen, training.read_prefix())
+        texts = text_exact(training, batch, states)
+        if texts:
+            found[f"{kind}.text"] = texts
+        if batch.drawn:
+            tokens = states[batch.queries]
+            features = tower.features(render_batch(batch.drawn))
+            found[f"{kind}.regress"] = [F.mse_loss(training.regress(tokens), features).item()]
+            noise = torch.randn(
+                len(tokens), DIT.in_channels, 3, 3, generator=torch.Generator().manual_seed(seed)
+            )
+            drawn = tower.read(draw_features(training.dit, tokens, noise, 15, 3.0))
+            wanted = tower.read(features)
+            found[f"{kind}.picture"] = same_pictures(drawn, wanted)
+    return {key: round(sum(v) / len(v), 4) for key, v in found.items()}
+
+
+def same_pictures(drawn: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[float]:
+    """Whether background, places, shapes, colours and sizes all agree."""
+    there = wanted["occupied"] == 1
+    right = (drawn["occupied"] == wanted["occupied"]) & (
+        drawn["background"] == wanted["background"]
+    )
+    for name in ("shape", "color", "size"):
+        right &= ~there | (drawn[name] == wanted[name])
+    return right.all(-1).float().tolist()
+
+
+def text_exact(training: LlmTraining, batch: Batch, states: Tensor) -> list[float]:
+    """For each sample with an answer, whether greedy writing would give exactly it."""
+    guesses = training.model.embed_tokens.project(states).argmax(-1).view(batch.ids.shape)
+    learned = batch.targets >= 0
+    right = (guesses == batch.targets) | ~learned
+    return right.all(-1)[learned.any(-1)].float().tolist()
