@@ -49,6 +49,8 @@ def answer(
 ) -> list[str]:
     """The texts that the language model writes behind each context, decoded together.
 
+    An answer ends at the turn's end, or where the model would draw (`[IMG]`), as after a reasoning.
+
     Args:
         contexts: from `read_context`; each answer is as if its context came alone.
         on_token: called after every token with the text so far (answers of a batch one below
@@ -64,7 +66,10 @@ def answer(
             texts = [llm.tokenizer.decode(ids, unfinished=True) for ids in written]
             on_token("\n\n".join(texts), done, total)
 
-    written = write_tokens(llm, contexts, sampling, show, prefix_cache)
+    def would_draw(ids: list[int]) -> bool:
+        return ids[-1] == llm.tokenizer.image_id
+
+    written = write_tokens(llm, contexts, sampling, show, prefix_cache, would_draw)
     texts = [llm.tokenizer.decode(ids) for ids in written]
     if on_token is not None:
         on_token("\n\n".join(texts), sampling.max_new_tokens, sampling.max_new_tokens)
