@@ -59,6 +59,11 @@ class Rows(NamedTuple):
     batch: int
 
 
+def repeated(conditions: tuple[Rows, ...]) -> tuple[Condition, ...]:
+    """Each tokens' condition, for as many rows as it has."""
+    return tuple(rows.tokens.repeated(rows.batch) for rows in conditions)
+
+
 class PreparedCond(comfy.conds.CONDRegular):
     """A cond of the host whose value is rows, in the order of the batch.
 

@@ -20,14 +20,13 @@ from torch import Tensor
 from ...blip3u_core.checkpoint import Checkpoint
 from ...blip3u_core.config import NextDiTConfig
 from ...blip3u_core.nextdit import (
-    Condition,
     Modulation,
     NextDiT,
     check_visual_tokens,
     one_token_if_identical,
 )
 from ...blip3u_core.weights import assign_weights
-from .conditions import PreparedCond, PreparedTokens, Rows
+from .conditions import PreparedCond, PreparedTokens, Rows, repeated
 from .memory import report_fit
 
 # Divisible by every usual number of steps, so that the host's `simple` picks the exact sigmas.
@@ -56,6 +55,8 @@ def load_dit(checkpoint: Checkpoint, weight_dtype: torch.dtype | None) -> ModelP
     config.set_inference_dtype(dtype, memory.unet_manual_cast(dtype, device, dtypes))
     model = ClipFeatureDiT(config)
     assign_weights(model.diffusion_model, stage, dtype)
+    # Host: newer ones (seen in 2026) note every weight's dtype before the weights are there.
+    getattr(memory, "archive_model_dtypes", lambda _: None)(model.diffusion_model)
     model.device = offload_device
     patcher = ModelPatcher(model, load_device=device, offload_device=offload_device)
     values = stage.num_bytes // stored.itemsize
@@ -153,7 +154,10 @@ class FeatureFormat(comfy.latent_formats.LatentFormat):
 
 
 class HostedNextDiT(NextDiT):
-    """The network as the host calls it: with what a sampling has prepared, or with plain tokens."""
+    """The network as the host calls it: with what a sampling has prepared, or with plain tokens.
+
+    `conditions` are Conditions when `modulation` comes with them, else Rows.
+    """
 
     def forward(  # type: ignore[override]
         self,
@@ -162,7 +166,7 @@ class HostedNextDiT(NextDiT):
         context: Tensor | None = None,
         control: Any = None,
         transformer_options: Mapping[str, Any] = MappingProxyType({}),
-        conditions: tuple[Condition, ...] | None = None,
+        conditions: tuple[Any, ...] | None = None,
         modulation: Modulation | None = None,
         **_: Any,
     ) -> Tensor:
@@ -175,13 +179,17 @@ class HostedNextDiT(NextDiT):
         x: Tensor,
         timesteps: Tensor,
         context: Tensor | None,
-        conditions: tuple[Condition, ...] | None,
+        conditions: tuple[Any, ...] | None,
         modulation: Modulation | None,
         transformer_options: Mapping[str, Any],
     ) -> Tensor:
-        if conditions is None or modulation is None:
-            # Parity: the reference's sampler cuts the timestep to a whole number.
+        # Parity: the reference's sampler cuts the timestep to a whole number.
+        if conditions is None:
             return super().forward(x, timesteps.trunc(), context)
+        if modulation is None:  # some nodes call the network itself, past `apply_model`
+            conditions = repeated(conditions)
+            pooled = torch.cat([condition.pooled for condition in conditions])
+            modulation = self.modulate(timesteps.trunc(), pooled)
         return self.velocity(x, modulation, conditions)
 
 
@@ -218,7 +226,7 @@ class ClipFeatureDiT(BaseModel):
         kwargs["transformer_options"] = transformer_options
         if conditions is not None:
             kwargs["modulation"] = self._modulation(t, conditions, transformer_options)
-            kwargs["conditions"] = tuple(rows.tokens.repeated(rows.batch) for rows in conditions)
+            kwargs["conditions"] = repeated(conditions)
         return super().apply_model(x, t, *args, **kwargs)
 
     def _modulation(
