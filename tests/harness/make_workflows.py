@@ -68,24 +68,21 @@ def wiring(made: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
 def thumbnail(host: Host, result: Result) -> Image.Image:
     """The pictures that the graph gave, and under them the first words that it said."""
     shown = [image for out in result.outputs.values() for image in out.get("images", [])]
-    files = list({host.file(image).read_bytes(): image for image in shown}.values())
+    pictures = [Image.open(host.file(image)).convert("RGB") for image in shown]
+    tiles = list({picture.tobytes(): picture for picture in pictures}.values())[:4]
     said = [str(text) for out in result.outputs.values() for text in out.get("text", [])]
     texts = [text for text in said if not text.startswith("**")]  # no transcripts of chats
     lines = [wrapped for text in texts[:3] for wrapped in wrap(text, 44)[:3]]
-    columns = 2 if len(files) > 1 else 1
-    rows = (min(len(files), 4) + columns - 1) // columns
+    columns = 2 if len(tiles) > 1 else 1
+    rows = (len(tiles) + columns - 1) // columns
     width = max(2, columns) * (TILE + GAP) + GAP
     height = rows * (TILE + GAP) + GAP + (len(lines) * TEXT_LINE + GAP if lines else 0)
     picture = Image.new("RGB", (width, height), (32, 32, 36))
     indent = (width - columns * (TILE + GAP) + GAP) // 2
-    for index, file in enumerate(files[:4]):
-        tile = (
-            Image.open(host.file(file))
-            .convert("RGB")
-            .resize((TILE, TILE), Image.Resampling.LANCZOS)
-        )
+    for index, tile in enumerate(tiles):
         row, column = divmod(index, columns)
-        picture.paste(tile, (indent + column * (TILE + GAP), GAP + row * (TILE + GAP)))
+        place = (indent + column * (TILE + GAP), GAP + row * (TILE + GAP))
+        picture.paste(tile.resize((TILE, TILE), Image.Resampling.LANCZOS), place)
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(16)
     for index, line in enumerate(lines):
