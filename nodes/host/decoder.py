@@ -49,6 +49,8 @@ def load_decoder(checkpoint: Checkpoint, weight_dtype: torch.dtype | None) -> Mo
     config.set_inference_dtype(dtype, memory.unet_manual_cast(dtype, device, dtypes))
     model = ClipFeatureDecoder(config)
     _assign_weights(model.diffusion_model, stage, config.unet_config, dtype)
+    # Host: newer ones (seen in 2026) note every weight's dtype before the weights are there.
+    getattr(memory, "archive_model_dtypes", lambda _: None)(model.diffusion_model)
     model.device = offload_device
     patcher = ModelPatcher(model, load_device=device, offload_device=offload_device)
     if device.type == "cpu":

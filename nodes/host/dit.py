@@ -29,6 +29,7 @@ from ...blip3u_core.weights import assign_weights
 from .conditions import PreparedCond, PreparedTokens, Rows, repeated
 from .memory import report_fit
 
+FP8 = torch.float8_e4m3fn
 # Divisible by every usual number of steps, so that the host's `simple` picks the exact sigmas.
 TABLE_SIZE = 50_400
 SMALLEST_SIGMA = 1e-3  # as of the host's own flow models; `karras` and others end there
@@ -47,14 +48,20 @@ def load_dit(checkpoint: Checkpoint, weight_dtype: torch.dtype | None) -> ModelP
     config = FeatureModelConfig(NextDiTConfig.from_shapes(stage.shapes(), checkpoint.config))
     dtypes = list(config.supported_inference_dtypes)
     stored = stage.dtypes()["patch_embedder.proj.weight"]
-    dtype = weight_dtype or memory.unet_dtype(
-        model_params=stage.num_bytes // stored.itemsize,
-        supported_dtypes=dtypes,
-        weight_dtype=stored,
+    as_stored = weight_dtype is None and FP8 in stage.dtypes().values()
+    dtype = (
+        FP8
+        if as_stored
+        else weight_dtype
+        or memory.unet_dtype(
+            model_params=stage.num_bytes // stored.itemsize,
+            supported_dtypes=dtypes,
+            weight_dtype=stored,
+        )
     )
     config.set_inference_dtype(dtype, memory.unet_manual_cast(dtype, device, dtypes))
     model = ClipFeatureDiT(config)
-    assign_weights(model.diffusion_model, stage, dtype)
+    assign_weights(model.diffusion_model, stage, None if as_stored else dtype)
     # Host: newer ones (seen in 2026) note every weight's dtype before the weights are there.
     getattr(memory, "archive_model_dtypes", lambda _: None)(model.diffusion_model)
     model.device = offload_device
