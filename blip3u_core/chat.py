@@ -129,7 +129,7 @@ class Chat:
             words = []
             for part in turn.parts():
                 number += not isinstance(part, str)
-                said = part.replace(IMG, "").strip() if isinstance(part, str) else None
+                said = part.removesuffix(IMG).strip() if isinstance(part, str) else None
                 words.append(f"[picture {number}]" if said is None else said)
             lines.append(f"**{turn.role}:** " + " ".join(word for word in words if word))
         return "\n\n".join(lines)
