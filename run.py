@@ -41,7 +41,7 @@ TORCH = ["torch==2.14.1", "torchvision==0.29.1"]
 LEFT_OUT = ("torch", "torchvision", "torchaudio")  # of the host's own requirements
 NEEDED_GB = 9
 
-PROMPT = "a big red circle left of a small blue square, on snow"
+PROMPT = "a big red circle at the top left and a small blue square at the bottom right, on snow"
 QUESTION = "Describe this picture completely."
 CHECKPOINT = "blip3u-tiny (built-in)"
 
