@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from harness.canvas import open_canvas
-from harness.comfy import REPOSITORY, Host, Result, make_base_folder, running_host
+from harness.comfy import REPOSITORY, Graph, Host, Result, make_base_folder, running_host
 
 WORKFLOWS = REPOSITORY / "workflows"
 NOTES = json.loads((Path(__file__).parent / "workflow_notes.json").read_text("utf-8"))
@@ -65,13 +65,13 @@ def wiring(made: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def thumbnail(host: Host, result: Result) -> Image.Image:
+def thumbnail(host: Host, result: Result, graph: Graph) -> Image.Image:
     """The pictures that the graph gave, and under them the first words that it said."""
-    shown = [image for out in result.outputs.values() for image in out.get("images", [])]
+    kept = [out for key, out in result.outputs.items() if key not in transcripts(graph)]
+    shown = [image for out in kept for image in out.get("images", [])]
     pictures = [Image.open(host.file(image)).convert("RGB") for image in shown]
     tiles = list({picture.tobytes(): picture for picture in pictures}.values())[:4]
-    said = [str(text) for out in result.outputs.values() for text in out.get("text", [])]
-    texts = [text for text in said if not text.startswith("**")]  # no transcripts of chats
+    texts = [str(text) for out in kept for text in out.get("text", [])]
     lines = [wrapped for text in texts[:3] for wrapped in wrap(text, 44)[:3]]
     columns = 2 if len(tiles) > 1 else 1
     rows = (len(tiles) + columns - 1) // columns
@@ -89,6 +89,11 @@ def thumbnail(host: Host, result: Result) -> Image.Image:
         top = rows * (TILE + GAP) + GAP + index * TEXT_LINE
         draw.text((2 * GAP, top), line, fill=(230, 230, 230), font=font)
     return picture
+
+
+def transcripts(graph: Graph) -> set[str]:
+    """Nodes that show a whole chat: its pictures are other nodes' too."""
+    return {key for key, node in graph.items() if node["class_type"] == "BLIP3U_ShowChat"}
 
 
 def wrap(text: str, width: int) -> list[str]:
@@ -110,7 +115,7 @@ def main(names: list[str]) -> None:
                 made = canvas_form(canvas, graph, name)
                 text = json.dumps(made, indent=1, ensure_ascii=False)
                 (WORKFLOWS / f"{name}.json").write_text(text + "\n", "utf-8")
-                thumbnail(host, host.run(graph)).save(WORKFLOWS / f"{name}.jpg", quality=88)
+                thumbnail(host, host.run(graph), graph).save(WORKFLOWS / f"{name}.jpg", quality=88)
                 print(f"{name}: {len(made['nodes'])} nodes")
     finally:
         shutil.rmtree(base)
