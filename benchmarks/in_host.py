@@ -61,7 +61,8 @@ def call_in_host(module: str, function: str, *arguments: Any) -> Any:
     for line in ended.stdout.splitlines():
         if line.startswith(MARK):
             return json.loads(line.removeprefix(MARK))
-    raise RuntimeError(f"{module}.{function} failed in the host:\n{ended.stderr[-3000:]}")
+    end = f"exit code {ended.returncode}:\n{ended.stderr[-3000:]}"
+    raise RuntimeError(f"{module}.{function} failed in the host with {end}")
 
 
 def load_pack() -> None:
