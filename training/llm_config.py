@@ -10,6 +10,25 @@ FEATURE_CHANNELS = 96
 PICTURE_TOKENS = 9
 GENERATION_SIDE = 126
 
+VISION = {
+    "depth": 3,
+    "fullatt_block_indexes": [0, 1, 2],
+    "hidden_act": "silu",
+    "hidden_size": 96,
+    "in_channels": 3,
+    "in_chans": 3,
+    "intermediate_size": 256,
+    "model_type": "qwen2_5_vl",
+    "num_heads": 6,
+    "out_hidden_size": 192,
+    "patch_size": 21,
+    "spatial_merge_size": 2,
+    "spatial_patch_size": 21,
+    "temporal_patch_size": 2,
+    "tokens_per_second": 2,
+    "window_size": GENERATION_SIDE,
+}
+
 
 def language_config() -> dict:
     """config.json of the published kind."""
@@ -50,24 +69,7 @@ def language_config() -> dict:
         "use_cache": True,
         "use_sliding_window": False,
         "video_token_id": number("<|video_pad|>"),
-        "vision_config": {
-            "depth": 3,
-            "fullatt_block_indexes": [0, 1, 2],
-            "hidden_act": "silu",
-            "hidden_size": 96,
-            "in_channels": 3,
-            "in_chans": 3,
-            "intermediate_size": 256,
-            "model_type": "qwen2_5_vl",
-            "num_heads": 6,
-            "out_hidden_size": 192,
-            "patch_size": 21,
-            "spatial_merge_size": 2,
-            "spatial_patch_size": 21,
-            "temporal_patch_size": 2,
-            "tokens_per_second": 2,
-            "window_size": 126,
-        },
+        "vision_config": VISION,
         "vision_end_token_id": number("<|vision_end|>"),
         "vision_start_token_id": number("<|vision_start|>"),
         "vision_token_id": number("<|vision_pad|>"),
