@@ -1,6 +1,6 @@
 """One step of every training stage, and that a resumed run does what an unbroken one does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,15 @@ from training.scenes import render_batch, sample_scenes
 from training.world import Object, Scene
 
 SHORT = Schedule(steps=4, lr=1e-3, batch=3, warmup=2, ema=0.9, log_every=1, save_every=1)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As the trainers run: several threads add gradients in an order that varies."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
