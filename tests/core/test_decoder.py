@@ -36,6 +36,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("beta_schedule", ["scaled_linear", "linear"])
 def test_schedule_equals_diffusers(spacing, beta_schedule, prediction_type):
     import diffusers
+
     config = SCHEDULER | {
         "timestep_spacing": spacing,
         "beta_schedule": beta_schedule,
@@ -103,6 +104,7 @@ def tiny_unet(diffusers):
 @pytest.mark.parametrize("quant_conv", [True, False])
 def test_vae_equals_diffusers(mid_attention, quant_conv):
     import diffusers
+
     config = VAE | {
         "mid_block_add_attention": mid_attention,
         "use_quant_conv": quant_conv,

@@ -105,6 +105,7 @@ def test_vae_of_the_published_size_takes_every_key():
 
 def test_unet_of_the_published_size_takes_every_key():
     import diffusers
+
     manifest = json.loads((ORACLE / "manifests" / "manifest_decoder_unet.json").read_text())
     expected = {name: tuple(shape) for name, (shape, _) in manifest["keys"].items()}
     with torch.device("meta"):

@@ -62,6 +62,7 @@ SMALL_VAE = {
 def write_checkpoint(host: Host, name: str, unet_config: dict, prediction_type: str) -> None:
     """The golden checkpoint with another, random decoder."""
     import diffusers
+
     folder = host.base / "models" / "blip3u" / name
     shutil.copytree(ORACLE / "checkpoint", folder)
     decoder = folder / "diffusion-decoder"
