@@ -69,7 +69,7 @@ class KeyValueCache:
 
 
 def rope_table(positions: Tensor, config: TextConfig, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """cos and sin of every token's angles, each (B, L, 1, d/2).
+    """cos and sin of every token's angles for `rotate`, each (B, L, 1, d).
 
     Args:
         positions: (3, B, L), time, height and width; equal for plain text.
@@ -81,13 +81,19 @@ def rope_table(positions: Tensor, config: TextConfig, dtype: torch.dtype) -> tup
         torch.arange(len(config.rope_sections)), torch.tensor(config.rope_sections)
     ).to(positions.device)
     angles = positions.float().permute(1, 2, 0)[..., axes] * frequencies  # (B, L, d/2)
-    return angles.cos().to(dtype).unsqueeze(2), angles.sin().to(dtype).unsqueeze(2)
+    cos, sin = both_halves(angles)
+    return cos.to(dtype).unsqueeze(2), sin.to(dtype).unsqueeze(2)
+
+
+def both_halves(angles: Tensor) -> tuple[Tensor, Tensor]:
+    """cos and signed sin, (..., d), of the angles (..., d/2) of channel pairs j and j + d/2."""
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn channel j with channel j + d/2 of (..., d)."""
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    """Turn channel j with channel j + d/2 of (..., d), by tables of `both_halves`; 3 kernels."""
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
 def attention_mask(num_new: int, valid: Tensor | None, length: int, device: Any) -> Tensor | None:

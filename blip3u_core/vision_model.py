@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .language_config import VisionConfig
-from .text_model import PlainOperations, SwiGLU, rotate
+from .text_model import PlainOperations, SwiGLU, both_halves, rotate
 
 Grid = tuple[int, int]  # rows and columns of patches
 Groups = list[Tensor]  # each (groups, patches): the patches that attend to one another
@@ -55,8 +55,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, groups: Groups) -> Tensor:
     """Softmax attention inside each group; (N, H, d) each, as is the result."""
     out = torch.empty_like(q)
     for members in groups:
-        grouped = (x[members].transpose(1, 2) for x in (q, k, v))  # (groups, H, patches, d)
-        out[members] = F.scaled_dot_product_attention(*grouped).transpose(1, 2)
+        gq, gk, gv = (x[members].transpose(1, 2) for x in (q, k, v))  # (groups, H, patches, d)
+        out[members] = F.scaled_dot_product_attention(gq, gk, gv).transpose(1, 2)
     return out
 
 
@@ -151,13 +151,14 @@ class VisionModel(nn.Module):
         return self.merger(x)
 
     def _rope(self, grids: Sequence[Grid], device: torch.device) -> tuple[Tensor, Tensor]:
-        """cos and sin, (N, 1, d/2): the first half turns with the row, the second the column."""
+        """Tables (N, 1, d): of a half's pairs, the former turn with the row, the latter with the
+        column."""
         quarter = self.config.hidden_size // self.config.num_heads // 4
         powers = torch.arange(quarter, dtype=torch.float32, device=device) / quarter
         places = torch.cat([patch_places(grid, self.config.merge_size) for grid in grids])
         angles = places.to(device)[..., None] * _ROPE_THETA**-powers  # (N, 2, d/4)
         angles = angles.flatten(1).unsqueeze(1)
-        return angles.cos(), angles.sin()
+        return both_halves(angles)
 
     def _groups(self, grids: Sequence[Grid], device: torch.device) -> tuple[Groups, Groups]:
         """Who attends to whom: within whole pictures, and within windows."""
