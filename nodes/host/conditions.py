@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,12 +32,17 @@ class PreparedTokens:
         return self._repeated[batch]
 
     def modulation(
-        self, network: NextDiT, timesteps: list[int], schedule: Sequence[int]
+        self, network: NextDiT, timesteps: list[int], schedule: Callable[[], Sequence[int]]
     ) -> Modulation:
-        """The modulation of one row a timestep; those of a whole schedule are made at once."""
+        """The modulation of one row a timestep; those of a whole schedule are made at once.
+
+        The schedule is asked for only then: to read it, a GPU must finish what it does.
+        """
         first, batch = timesteps[0], len(timesteps)
-        if first not in self._steps and first in schedule and len(schedule) <= MAX_TABLE_STEPS:
-            self._steps.update(self._modulate_all(network, schedule))
+        if first not in self._steps:
+            known = schedule()
+            if first in known and len(known) <= MAX_TABLE_STEPS:
+                self._steps.update(self._modulate_all(network, known))
         step = self._steps.get(first)
         if step is None or timesteps.count(first) != batch:
             pooled = self.repeated(batch).pooled

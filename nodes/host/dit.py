@@ -192,6 +192,7 @@ class HostedNextDiT(NextDiT):
     ) -> Tensor:
         # Parity: the reference's sampler cuts the timestep to a whole number.
         if conditions is None:
+            assert context is not None  # `extra_conds` gives one of the two
             return super().forward(x, timesteps.trunc(), context)
         if modulation is None:  # some nodes call the network itself, past `apply_model`
             conditions = repeated(conditions)
@@ -240,12 +241,15 @@ class ClipFeatureDiT(BaseModel):
         self, sigma: Tensor, conditions: tuple[Rows, ...], options: Mapping[str, Any]
     ) -> Modulation:
         """The step's modulations, looked up where the sampler keeps to its schedule."""
-        schedule = options.get("sample_sigmas")
-        known = [] if schedule is None else self._timesteps(schedule[:-1])
+
+        def schedule() -> list[int]:
+            sigmas = options.get("sample_sigmas")
+            return [] if sigmas is None else self._timesteps(sigmas[:-1])
+
         timesteps, parts, start = self._timesteps(sigma), [], 0
         for tokens, batch in conditions:
             own = timesteps[start : start + batch]
-            parts.append(tokens.modulation(self.diffusion_model, own, known))
+            parts.append(tokens.modulation(self.diffusion_model, own, schedule))
             start += batch
         return Modulation(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
