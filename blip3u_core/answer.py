@@ -1,7 +1,7 @@
 """Text from the language model: one prefill, then a token of every answer at a time."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -153,10 +153,9 @@ class TokenChooser:
     """Next tokens from logits: repetition penalty, then greedy or nucleus sampling."""
 
     def __init__(self, llm: LanguageModel, contexts: Sequence[Context], sampling: Sampling) -> None:
-        penalty = sampling.repetition_penalty
-        self.sampling = replace(
-            sampling, repetition_penalty=llm.repetition_penalty if penalty is None else penalty
-        )
+        wished = sampling.repetition_penalty
+        self.penalty = llm.repetition_penalty if wished is None else wished
+        self.sampling = sampling
         self.seen = torch.zeros(len(contexts), llm.config.vocab_size, dtype=torch.bool)
         for index, context in enumerate(contexts):
             self.seen[index, torch.tensor(context.ids)] = True
@@ -166,7 +165,7 @@ class TokenChooser:
 
     def choose(self, logits: Tensor) -> list[int]:
         """One token per row of (B, vocabulary)."""
-        penalty = self.sampling.repetition_penalty
+        penalty = self.penalty
         if penalty != 1.0:
             # Parity: words of the prompt are penalised too, and negative scores multiplied.
             # Source: CTRL, Keskar et al. 2019, and transformers' RepetitionPenaltyLogitsProcessor.

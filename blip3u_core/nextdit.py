@@ -76,7 +76,9 @@ class NextDiT(nn.Module):
                 operations.LayerNorm(dim, **kw), operations.Linear(dim, config.time_dim, **kw)
             ),
         )
-        self.layers = nn.ModuleList(Layer(config, operations, kw) for _ in range(config.num_layers))
+        self.layers: Any = nn.ModuleList(
+            Layer(config, operations, kw) for _ in range(config.num_layers)
+        )
         self.norm_out = _named(
             linear_1=operations.Linear(config.time_dim, dim, **kw),
             linear_2=operations.Linear(dim, config.in_channels, **kw),
@@ -148,13 +150,13 @@ class Layer(nn.Module):
         dim, kv_dim = config.dim, config.num_kv_heads * config.head_dim
         self.num_heads = config.num_heads
 
-        def linear(num_in: int, num_out: int) -> nn.Module:
+        def linear(num_in: int, num_out: int) -> Any:
             return operations.Linear(num_in, num_out, bias=False, **kw)
 
-        def rms_norm() -> nn.Module:
+        def rms_norm() -> Any:
             return operations.RMSNorm(dim, eps=config.norm_eps, **kw)
 
-        def attention() -> nn.Module:
+        def attention() -> Any:
             return _named(
                 norm_q=operations.LayerNorm(dim, eps=1e-5, **kw),
                 norm_k=operations.LayerNorm(kv_dim, eps=1e-5, **kw),
@@ -275,7 +277,7 @@ def _expand(x: Tensor, batch: int) -> Tensor:
     return x.repeat(repeats, *[1] * (x.ndim - 1))[:batch]
 
 
-def _named(**modules: nn.Module) -> nn.Module:
+def _named(**modules: nn.Module) -> Any:
     """A module that only gives its children the published names."""
     group = nn.Module()
     for name, module in modules.items():

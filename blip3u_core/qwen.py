@@ -53,9 +53,8 @@ class LanguageModel(nn.Module):
         self.config = TextConfig.from_dict(config)
         self.device = torch.device("meta")
         self.dtype = dtype
-        self.prefix_cache = PrefixCache(
-            0
-        )  # of these very weights; whoever hosts them sets a budget
+        self.prefix_cache = PrefixCache(0)  # whoever hosts these weights sets a budget
+        self.mapped_weights: Any = {}  # name -> the file's own tensor, where a host maps them
         self.generation_side = int(config.get("generation_image_size") or _GENERATION_SIDE)
         self.tokenizer = TextTokenizer(assets)
         self.end_ids = _end_ids(config, generation_config, self.tokenizer.turn_end_id)

@@ -78,9 +78,10 @@ def _read(assets: Mapping[str, str]) -> Tokenizer:
 def _build(assets: Mapping[str, str]) -> Tokenizer:
     """Qwen2's tokenizer from the three older files."""
     lines = assets["merges.txt"].splitlines()
-    merges = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
-    if any(len(pair) != 2 for pair in merges):
+    pairs = [line.split() for line in lines if line and not line.startswith("#version")]
+    if any(len(pair) != 2 for pair in pairs):
         raise ValueError(_broken("merges.txt", "a line is not a pair of tokens"))
+    merges = [(first, second) for first, second in pairs]
     try:
         model = BPE(vocab=_json("vocab.json", assets["vocab.json"]), merges=merges)
     except Exception as error:
