@@ -5,10 +5,13 @@ the numbers in brackets are 95 % Wilson intervals.
 """
 
 import argparse
+import multiprocessing
 import os
 import platform
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,6 +23,8 @@ from benchmarks.meaning_rows import Report
 from blip3u_core.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
+# One after the other in one process: the last is reckoned from the pictures of the others.
+CAPTION_ROWS = ("one", "several", "counting", "position", "never_seen", "derived")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -29,7 +34,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cases", type=int, default=200, help="held-out cases a row")
     parser.add_argument("--steps", type=int, default=30, help="of the feature sampler")
     parser.add_argument("--decoder-steps", type=int, default=None, help="default: the checkpoint's")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share out the rows")
+    parser.add_argument("--threads", type=int, default=None, help="of each (all cores / jobs)")
     parser.add_argument("--sheet", type=Path, default=None, help="where the contact sheet goes")
     parser.add_argument("--table", type=Path, default=None, help="where the table goes (Markdown)")
     return parser.parse_args(arguments)
@@ -46,21 +52,55 @@ def markdown_table(report: Report) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = parse(arguments)
+def load(options: argparse.Namespace) -> MeaningModel:
     torch.set_num_threads(options.threads)
     settings = {"feature_steps": options.steps}
     if options.decoder_steps is not None:
         settings["decoder_steps"] = options.decoder_steps
-    model = MeaningModel(Pipeline.from_checkpoint(options.checkpoint), **settings)
-    report, start = Report(), time.time()
-    for name in options.rows:
+    return MeaningModel(Pipeline.from_checkpoint(options.checkpoint), **settings)
+
+
+def shares(rows: Sequence[str]) -> list[list[str]]:
+    """Rows that must be measured together, the longest shares first."""
+    captions = [row for row in CAPTION_ROWS if row in rows]
+    others = [[row] for row in reversed(GROUPS) if row in rows and row not in CAPTION_ROWS]
+    return ([captions] if captions else []) + others
+
+
+def measure(options: argparse.Namespace, rows: Sequence[str]) -> Report:
+    model, report = load(options), Report()
+    for name in rows:
         GROUPS[name](model, options.cases, report)
-    used = model.pipeline.settings(**model.settings)
+    return report
+
+
+def measure_all(options: argparse.Namespace) -> Report:
+    if options.jobs == 1:
+        return measure(options, options.rows)
+    parts = shares(options.rows)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, context) as pool:
+        reports = list(pool.map(partial(measure, options), parts))
+    order = sorted(range(len(parts)), key=lambda i: tuple(GROUPS).index(parts[i][0]))
+    whole = Report()
+    for i in order:
+        whole.rows += reports[i].rows
+        whole.cards += reports[i].cards
+    return whole
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    options.threads = options.threads or max(1, (os.cpu_count() or 1) // options.jobs)
+    start = time.time()
+    report = measure_all(options)
+    pipeline = Pipeline.from_checkpoint(options.checkpoint)
+    used = pipeline.settings(feature_steps=options.steps)
+    decoder_steps = options.decoder_steps or used.decoder_steps
     summary = (
         f"{options.checkpoint.name}, {used.feature_steps} feature steps, "
-        f"{used.decoder_steps} decoder steps; {time.time() - start:.0f} s on {options.threads} "
-        f"threads, torch {torch.__version__}, {platform.machine()}"
+        f"{decoder_steps} decoder steps; {time.time() - start:.0f} s, {options.jobs} processes of "
+        f"{options.threads} threads, torch {torch.__version__}, {platform.machine()}"
     )
     table = f"{markdown_table(report)}\n\n{summary}\n"
     print("\n" + table)

@@ -1,20 +1,25 @@
 """The meaning benchmark: a perfect model gets 1.0 in every row, a careless one does not."""
 
+import random
 from dataclasses import replace
 
 import pytest
+import torch
 
 from benchmarks import meaning_edits, meaning_rows
 from benchmarks.contact_sheet import Card, contact_sheet
-from benchmarks.meaning import markdown_table
+from benchmarks.decoder_quality import draw
+from benchmarks.meaning import CAPTION_ROWS, ROOT, markdown_table, shares
 from benchmarks.meaning_edits import GROUPS, tells
+from benchmarks.meaning_model import MeaningModel
 from benchmarks.meaning_rows import Report
 from benchmarks.rates import Rate
+from blip3u_core.pipeline import Pipeline
 from training.dialogues import Story
 from training.edits import Edit
 from training.language import Caption, describe
 from training.riddles import Riddle
-from training.world import Object, Scene, render
+from training.world import Object, Scene, render, sample_scene
 
 SCENE = Scene("day", (Object("star", "red", "big", 0, 0), Object("ring", "blue", "small", 2, 1)))
 
@@ -107,6 +112,13 @@ def test_a_model_that_forgets_an_object_is_wrong(group, monkeypatch):
     assert min(goal_rows.values()) < 0.5
 
 
+def test_processes_share_out_every_row_once_and_keep_captions_together():
+    parts = shares(list(GROUPS))
+    assert sorted(row for part in parts for row in part) == sorted(GROUPS)
+    assert list(CAPTION_ROWS) in parts
+    assert shares(["stories", "one"]) == [["one"], ["stories"]]
+
+
 def test_rates_have_wilson_intervals():
     low, high = Rate(190, 200).interval
     assert (low, high) == pytest.approx((0.9104, 0.9726), abs=1e-3)
@@ -131,3 +143,13 @@ def test_the_table_and_the_sheet_show_every_case():
     sheet = contact_sheet([*report.cards, pair], columns=2)
     assert sheet.width == 300
     assert sheet.height == 2 * contact_sheet([pair], columns=2).height
+
+
+def test_full_guidance_is_the_decoders_own_way():
+    model = MeaningModel(Pipeline.from_checkpoint(ROOT / "models" / "blip3u-tiny"))
+    features = model.encode([render(sample_scene(random.Random(0)))])
+    own = model.pipeline.decode(features, seed=5, decoder_steps=4)
+    torch.testing.assert_close(draw(model, features, 4, 1.0, 5), own)
+    half = draw(model, features, 4, 0.5, 5)
+    assert not torch.equal(half, own)
+    assert not torch.equal(half, draw(model, features, 4, 0.0, 5))
