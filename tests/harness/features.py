@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from .comfy import ORACLE, RANDOM_TINY
+import torch
+from safetensors.torch import save_file
+
+from .comfy import ORACLE, RANDOM_TINY, Host
 from .graph import Graph, output
 
 GOLDEN = str(ORACLE / "goldens" / "sampling.safetensors")
@@ -61,3 +64,13 @@ def custom_sampler(
         sigmas=graph.add("BLIP3U_FeatureSigmas", steps=steps, denoise=1.0),
         latent_image=latent,
     )
+
+
+def write_lora(host: Host) -> None:
+    """loras/dit.safetensors, of the random model's DiT."""
+    up, down = torch.randn(2, 48, 2, generator=torch.Generator().manual_seed(0))
+    name = "diffusion_model.layers.0.attn2.to_q"
+    folder = host.base / "models" / "loras"
+    folder.mkdir(exist_ok=True)
+    lora = {f"{name}.lora_up.weight": up, f"{name}.lora_down.weight": down.T.contiguous()}
+    save_file(lora, folder / "dit.safetensors")

@@ -16,6 +16,7 @@ from blip3u_core.difference_mask import difference_mask
 from blip3u_core.edit import edit_clip_features
 from blip3u_core.nextdit import NextDiT
 from harness.comfy import ORACLE, RANDOM_TINY, Graph, GraphError, Host, Result
+from harness.features import write_lora
 
 SETTINGS = {"seed": 5, "steps": 8, "cfg_source": 1.5, "cfg_target": 4.0, "strength": 0.75}
 
@@ -155,6 +156,17 @@ def test_patches_before_guidance_see_each_side_alone(host: Host, inputs: str, ex
     """FreSca with scales of 1 changes nothing, but must be called as in any sampling."""
     graph = patched(edit_graph(inputs), "FreSca", scale_low=1.0, scale_high=1.0, freq_cutoff=2)
     assert_close(edited_by(host, graph), expected(), atol=1e-4, rtol=1e-4)
+
+
+def test_lora_changes_the_edit_by_its_strength(host: Host, inputs: str, expected) -> None:
+    write_lora(host)
+
+    def edited(strength: float) -> Tensor:
+        lora = {"lora_name": "dit.safetensors", "strength_model": strength}
+        return edited_by(host, patched(edit_graph(inputs), "LoraLoaderModelOnly", **lora))
+
+    assert_close(edited(0.0), expected(), atol=1e-5, rtol=0)
+    assert not torch.allclose(edited(1.0), expected(), atol=1e-3)
 
 
 def test_a_noise_mask_limits_the_edit(host: Host, inputs: str) -> None:

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch.testing import assert_close
 
 from harness.comfy import ORACLE, RANDOM_TINY, RANDOM_TINY_SHARDED, GraphError, Host
@@ -15,17 +14,9 @@ from harness.features import (
     k_sampler,
     load,
     tokens,
+    write_lora,
 )
 from harness.graph import Graph, tensors
-
-
-def write_lora(host: Host) -> None:
-    up, down = torch.randn(2, 48, 2, generator=torch.Generator().manual_seed(0))
-    name = "diffusion_model.layers.0.attn2.to_q"
-    folder = host.base / "models" / "loras"
-    folder.mkdir(exist_ok=True)
-    lora = {f"{name}.lora_up.weight": up, f"{name}.lora_down.weight": down.T.contiguous()}
-    save_file(lora, folder / "dit.safetensors")
 
 
 def with_lora(graph: Graph, model: list, strength: float) -> list:
