@@ -35,12 +35,14 @@ class Schedule:
     betas: tuple[float, float] = (0.9, 0.98)
     clip: float = 1.0
     ema: float = 0.0
+    muon: bool = False  # hidden matrices by Muon instead of AdamW, at the same rate
     log_every: int = 20
     save_every: int = 100
 
-    def lr_at(self, step: int) -> float:
-        if step < self.warmup:
-            return self.lr * (step + 1) / self.warmup
+    def lr_at(self, step: int, began: int = 0) -> float:
+        """The rate of a step; the warm-up comes after `began`, where the moments were empty."""
+        if step - began < self.warmup:
+            return self.lr * (step - began + 1) / self.warmup
         done = step / self.steps
         if done <= self.flat:
             return self.lr
@@ -68,25 +70,56 @@ class Chance:
 
 
 class Run:
-    """A module in training with its optimizer, its moving average and its place in the schedule."""
+    """A module in training: its optimizers, its moving average and its place in the schedule.
 
-    def __init__(self, name: str, module: nn.Module, schedule: Schedule, folder: Path = RUNS):
+    Args: outer: names (or their parts) of the embeddings and heads, which Muon leaves to AdamW.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        module: nn.Module,
+        schedule: Schedule,
+        folder: Path = RUNS,
+        outer: tuple[str, ...] = (),
+    ):
         self.name, self.module, self.schedule = name, module, schedule
         self.folder = folder / name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.step = 0
+        self.began = 0  # the step at which the optimizer's moments began
         self.params = {k: p for k, p in module.named_parameters() if p.requires_grad}
-        matrices = [p for p in self.params.values() if p.ndim > 1]
-        vectors = [p for p in self.params.values() if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": schedule.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
-            lr=schedule.lr,
-            betas=schedule.betas,
-            fused=True,
-        )
+        hidden = {
+            key
+            for key, param in self.params.items()
+            if schedule.muon and param.ndim == 2 and not any(part in key for part in outer)
+        }
+        others = [p for key, p in self.params.items() if key not in hidden]
+        self.optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(
+                [
+                    {
+                        "params": [p for p in others if p.ndim > 1],
+                        "weight_decay": schedule.weight_decay,
+                    },
+                    {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+                ],
+                lr=schedule.lr,
+                betas=schedule.betas,
+                fused=True,
+            )
+        ]
+        self.moments = dict.fromkeys(self.params, ("exp_avg", "exp_avg_sq"))
+        if hidden:
+            self.moments |= dict.fromkeys(hidden, ("momentum_buffer",))
+            self.optimizers.append(
+                torch.optim.Muon(
+                    [self.params[key] for key in sorted(hidden)],
+                    lr=schedule.lr,
+                    weight_decay=schedule.weight_decay,
+                    adjust_lr_fn="match_rms_adamw",
+                )
+            )
         self.ema = {k: p.detach().clone() for k, p in self.params.items()} if schedule.ema else None
 
     @property
@@ -100,6 +133,7 @@ class Run:
         with safe_open(self.file, "pt") as file:
             saved = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open is no dict)
             self.step = int(file.metadata()["step"])
+            self.began = int(file.metadata()["began"])
         with torch.no_grad():
             for key, param in self.params.items():
                 if f"model.{key}" not in saved or saved[f"model.{key}"].shape != param.shape:
@@ -107,12 +141,13 @@ class Run:
                 param.copy_(saved[f"model.{key}"])
                 if self.ema is not None:
                     self.ema[key].copy_(saved.get(f"ema.{key}", param))
-                if f"exp_avg.{key}" in saved:  # not after a restoration from the export
-                    self.optimizer.state[param] = {
-                        # in the parameter's own memory layout: the fused step trusts it
-                        name: torch.empty_like(param).copy_(saved[f"{name}.{key}"])
-                        for name in ("exp_avg", "exp_avg_sq")
-                    } | {"step": torch.tensor(float(self.step))}
+                names = self.moments[key]
+                if all(f"{name}.{key}" in saved for name in names):  # not after a restoration
+                    # in the parameter's own memory layout: the fused step trusts it
+                    state = {n: torch.empty_like(param).copy_(saved[f"{n}.{key}"]) for n in names}
+                    if "exp_avg" in state:
+                        state["step"] = torch.tensor(float(self.step))
+                    self.state_of(key, param).update(state)
             for key, buffer in self.module.named_buffers():
                 if f"buffer.{key}" in saved:
                     buffer.copy_(saved[f"buffer.{key}"])
@@ -122,23 +157,27 @@ class Run:
         tensors = {f"model.{k}": p.detach() for k, p in self.params.items()}
         tensors |= {f"buffer.{k}": b for k, b in self.module.named_buffers()}
         for key, param in self.params.items():
-            state = self.optimizer.state.get(param)
-            if state:
-                tensors[f"exp_avg.{key}"] = state["exp_avg"]
-                tensors[f"exp_avg_sq.{key}"] = state["exp_avg_sq"]
+            state = self.state_of(key, param)
+            tensors |= {f"{name}.{key}": state[name] for name in self.moments[key] if state}
         if self.ema is not None:
             tensors |= {f"ema.{k}": v for k, v in self.ema.items()}
-        write_safetensors(tensors, self.file, {"step": str(self.step)})
+        write_safetensors(tensors, self.file, {"step": str(self.step), "began": str(self.began)})
+
+    def state_of(self, key: str, param: Tensor) -> dict[str, Tensor]:
+        """The optimizer's state of a parameter; empty before its first step."""
+        return self.optimizers[self.moments[key] == ("momentum_buffer",)].state[param]
 
     def update(self, loss: Tensor) -> float:
         """One optimizer step; returns the gradient's norm. A step that is not finite is skipped."""
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.params.values(), self.schedule.clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.lr_at(self.step)
-        if torch.isfinite(norm):
-            self.optimizer.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.schedule.lr_at(self.step, self.began)
+            if torch.isfinite(norm):
+                optimizer.step()
         self.step += 1
         if self.ema is not None:
             decay = min(self.schedule.ema, (self.step + 1) / (self.step + 10))

@@ -80,7 +80,7 @@ def question_turns(rng: random.Random, scene: Scene, probability: float) -> Iter
     if rng.random() < probability:
         question = ask(rng, scene)
         yield user(QUESTION_REQUEST, question.text)
-        yield assistant(question.answer)
+        yield assistant(question.answer, about=question.about)
 
 
 def dialogue_turn(rng: random.Random, instruction: str) -> Turn:
@@ -98,7 +98,7 @@ def dialogue_of_edits(rng: random.Random, split: str = "train") -> Sample:
         question = ask(rng, edits[0].source)
         turns = [
             user(QUESTION_REQUEST, question.text, edits[0].source),
-            assistant(question.answer),
+            assistant(question.answer, about=question.about),
         ]
     else:
         caption = make_caption(rng, edits[0].source)
@@ -161,8 +161,7 @@ def story_sample(rng: random.Random, split: str = "train") -> Sample:
 
 
 def sample_text_to_image(rng: random.Random, split: str = "train") -> Sample:
-    caption = sample_caption(rng, split)
-    return caption_sample("caption", caption.text, caption.scene)
+    return caption_sample("caption", sample_caption(rng, split))
 
 
 def small_talk_sample(rng: random.Random, split: str = "train") -> Sample:
@@ -185,13 +184,13 @@ SAMPLERS: dict[str, Callable[[random.Random, str], Sample]] = {
     "talk": small_talk_sample,
 }
 MIX = {
-    "caption": 10.0,
+    "caption": 8.0,
     "edit": 9.0,
-    "reconstruct": 2.0,
-    "question": 8.0,
-    "describe": 5.0,
-    "edit_plan": 4.0,
-    "riddle": 5.0,
+    "reconstruct": 1.0,
+    "question": 12.0,
+    "describe": 4.0,
+    "edit_plan": 7.0,
+    "riddle": 4.0,
     "dialogue": 5.0,
     "story": 2.0,
     "talk": 1.0,

@@ -29,7 +29,7 @@ from .tower import Tower, TowerTraining, principal_patches
 from .world import Scene
 
 SCHEDULE = Schedule(steps=500, lr=1.5e-3, batch=48, warmup=50)
-SEEN_NAMES = ("shape", "color", "size", "dx", "dy", "occupied", "background")
+SEEN_NAMES = ("shape", "color", "size", "dx", "dy", "occupied", "background", "index")
 
 
 def cell_heads(width: int, names: Sequence[str] = tuple(CELL_CLASSES)) -> nn.ModuleDict:

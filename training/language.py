@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from training.layout import settled
 from training.world import (
     COLORS,
     HELD_OUT_ONE_IN,
@@ -15,6 +16,7 @@ from training.world import (
     Scene,
     relations,
     sample_scene,
+    split_of,
     stable_hash,
 )
 
@@ -75,11 +77,17 @@ class Wish:
     relation: str | None = None
 
 
+Names = tuple[tuple[int, str], ...]  # (cell, the words that mean the object there)
+
+
 @dataclass(frozen=True)
 class Caption:
+    """A text, what it asks for, and its scene, where all that is not said is as usual."""
+
     text: str
     scene: Scene
     wish: Wish
+    names: Names = ()
 
 
 def wish_of(scene: Scene) -> Wish:
@@ -178,19 +186,36 @@ def object_words(
     return text, ObjectWish(thing.shape, thing.color, thing.size if size else None, row, col)
 
 
+def settle(
+    scene: Scene,
+    named: Sequence[tuple[Object, ObjectWish, str]],
+    relation: str | None = None,
+) -> tuple[Scene, Names]:
+    """The scene with every object where it is said to be or usually is, and what names its cell.
+
+    `named` are object, wish and words in the order of their mention.
+    """
+    things, wishes, words = zip(*named, strict=True)
+    placed = settled(things, [(wish.row, wish.col) for wish in wishes], relation)
+    names = tuple((3 * o.row + o.col, text) for o, text in zip(placed, words, strict=True))
+    return scene.with_objects(tuple(placed)), names
+
+
 def finish_caption(
     rng: random.Random,
     text: str,
     scene: Scene,
-    wishes: Sequence[ObjectWish],
+    named: Sequence[tuple[Object, ObjectWish, str]],
     relation: str | None = None,
 ) -> Caption:
-    """Add an opening and, more often than not, the background."""
+    """Add an opening and, more often than not, the background; settle what is not said."""
     text, background = rng.choice(OPENINGS) + text, None
     if rng.random() < 0.6:
         background = scene.background
         text = with_background(rng, text, rng.choice(BACKGROUND_PHRASES[background]))
-    return Caption(typed(rng, text), scene, Wish(tuple(wishes), background, relation))
+    wish = Wish(tuple(wish for _, wish, _ in named), background, relation)
+    scene, names = settle(scene, named, relation)
+    return Caption(typed(rng, text), scene, wish, names)
 
 
 def listing_caption(rng: random.Random, scene: Scene) -> Caption:
@@ -198,9 +223,11 @@ def listing_caption(rng: random.Random, scene: Scene) -> Caption:
     things = list(scene.objects)
     rng.shuffle(things)
     size, place = rng.random() < 0.35, rng.random() < 0.4
-    parts = [object_words(rng, thing, size, place) for thing in things]
-    text = join_list([words for words, _ in parts])
-    return finish_caption(rng, text, scene, [wish for _, wish in parts])
+    named = []
+    for thing in things:
+        words, wish = object_words(rng, thing, size, place)
+        named.append((thing, wish, words))
+    return finish_caption(rng, join_list([words for _, _, words in named]), scene, named)
 
 
 def relation_caption(rng: random.Random, scene: Scene) -> Caption:
@@ -211,7 +238,8 @@ def relation_caption(rng: random.Random, scene: Scene) -> Caption:
     words_a, wish_a = object_words(rng, a, size, place=False)
     words_b, wish_b = object_words(rng, b, size, place=False)
     text = f"{words_a} {rng.choice(RELATION_PHRASES[relation])} {words_b}"
-    return finish_caption(rng, text, scene, [wish_a, wish_b], relation)
+    named = [(a, wish_a, words_a), (b, wish_b, words_b)]
+    return finish_caption(rng, text, scene, named, relation)
 
 
 def is_countable(scene: Scene) -> bool:
@@ -224,20 +252,22 @@ def counting_caption(rng: random.Random, scene: Scene) -> Caption:
     groups = Counter((o.color, o.shape) for o in scene.objects)
     sizes = {o.size for o in scene.objects}
     size = sizes.pop() if len(sizes) == 1 and rng.random() < 0.4 else None
-    parts, wishes = [], []
+    parts, named = [], []
     for (color, shape), count in rng.sample(list(groups.items()), len(groups)):
         words = f"{rng.choice(SIZE_WORDS[size])} {color}" if size else color
         single = with_article(f"{words} {shape}")
         parts.append(single if count == 1 else f"{NUMBERS[count]} {words} {plural(shape)}")
-        wishes += [ObjectWish(shape, color, size)] * count
-    return finish_caption(rng, join_list(parts), scene, wishes)
+        alike = [o for o in scene.objects if (o.color, o.shape) == (color, shape)]
+        named += [(thing, ObjectWish(shape, color, size), parts[-1]) for thing in alike]
+    return finish_caption(rng, join_list(parts), scene, named)
 
 
 def shape_counting_caption(rng: random.Random, scene: Scene) -> Caption:
     """ "three circles": the colours are free."""
     shape = scene.objects[0].shape
     text = f"{NUMBERS[len(scene.objects)]} {plural(shape)}"
-    return finish_caption(rng, text, scene, [ObjectWish(shape)] * len(scene.objects))
+    named = [(thing, ObjectWish(shape), text) for thing in scene.objects]
+    return finish_caption(rng, text, scene, named)
 
 
 def make_caption(rng: random.Random, scene: Scene) -> Caption:
@@ -257,7 +287,11 @@ def make_caption(rng: random.Random, scene: Scene) -> Caption:
 
 
 def sample_caption(rng: random.Random, split: str = "train") -> Caption:
-    return make_caption(rng, sample_scene(rng, split))
+    """A caption whose scene, as it is settled, lies in the split."""
+    while True:
+        caption = make_caption(rng, sample_scene(rng, split))
+        if split in ("any", split_of(caption.scene)):
+            return caption
 
 
 def keeps_back(text: str) -> bool:

@@ -27,9 +27,12 @@ from .scenes import (
 )
 from .world import Scene
 
-SCHEDULE = Schedule(steps=2000, lr=1.2e-3, batch=36, warmup=100, ema=0.99, flat=0.55, save_every=50)
-# The first steps teach the short forms, which cost least, those from LONG_FROM on all of them
-# (the committed model had long ones from step 1,430 to 1,600 only).
+SCHEDULE = Schedule(
+    steps=9700, lr=1.2e-3, batch=36, warmup=100, ema=0.99, flat=0.78, save_every=50, muon=True
+)
+OUTER = ("embed_tokens", "heads.", "cells.", "kept.", "regress.")
+
+# The first steps teach the short forms, which cost least, those from LONG_FROM on all of them.
 SHORT_MIX = {
     "caption": 10.0,
     "edit": 11.0,
@@ -42,12 +45,14 @@ SHORT_MIX = {
     "story": 0.5,
     "talk": 0.5,
 }
-LONG_FROM = 2200
+LONG_FROM = 1500
 WEIGHTS = {"text": 1.0, "flow": 1.0, "regress": 1.0, "cells": 0.4, "seen": 0.3, "kept": 0.5}
 WEIGHTS |= {"copied": 0.15, "named": 0.15, "routed": 0.2, "described": 0.15, "meant": 0.15}
+WEIGHTS |= {"grounded": 0.15, "repeated": 0.15}
 CHANGED_WEIGHT = 4.0  # of the cells that an edit changes, against 1 for all others
 # (layer, head) of the text model whose attention is taught where to look
 COPYING, NAMING, DESCRIBING, MEANING = (2, 0), (3, 3), (3, 0), (2, 3)
+GROUNDING, REPEATING = (1, 1), (4, 1)
 NULL_SHARE = 0.1
 NOISE_DRAWS = 3
 CHUNKS = 3  # parts of a step, each of samples of about one length
@@ -73,7 +78,7 @@ class LlmTraining(nn.Module):
         begin_dit(self.dit)
         self.routes = Routes(self.dit)
         self.watched: dict[int, tuple[Tensor, tuple[Tensor, Tensor]]] = {}
-        for layer in (COPYING[0], NAMING[0]):
+        for layer in {GROUNDING[0], COPYING[0], NAMING[0], REPEATING[0]}:
             self.model.layers[layer].self_attn.register_forward_pre_hook(
                 lambda _, arguments, layer=layer: self.watched.update({layer: arguments[:2]})
             )
@@ -115,6 +120,8 @@ class LlmTraining(nn.Module):
         for name, place, looks in (
             ("described", DESCRIBING, batch.looks),
             ("meant", MEANING, batch.meant),
+            ("grounded", GROUNDING, batch.grounds),
+            ("repeated", REPEATING, batch.repeats),
         ):
             if len(looks):
                 row, token, pad = looks.T
@@ -171,7 +178,7 @@ class LlmTraining(nn.Module):
             states.append(self.hidden(part, own, prefix))
             for name, missed in self.looks(part).items():
                 looks[name] += missed
-        for name in ("copied", "named", "described", "meant"):
+        for name in ("copied", "named", "described", "meant", "grounded", "repeated"):
             terms[name] = torch.cat([*looks[name], torch.zeros(1)]).mean()
         terms |= self.text_terms(batches, states)
         kept = torch.cat([s[b.pads] for s, b in zip(states, batches, strict=True)])
@@ -185,16 +192,18 @@ class LlmTraining(nn.Module):
         return {"loss": loss, **terms}
 
     def text_terms(self, batches: Sequence[Batch], states: Sequence[Tensor]) -> dict[str, Tensor]:
-        picked, targets = [], []
+        picked, targets, weights = [], [], []
         for batch, state in zip(batches, states, strict=True):
             flat = batch.targets.flatten()
             places = (flat >= 0).nonzero().flatten()
             picked.append(state[places])
             targets.append(flat[places])
-        target = torch.cat(targets)
+            weights.append(batch.weights[places // batch.ids.shape[1]])
+        target, weight = torch.cat(targets), torch.cat(weights)
         logits = self.model.embed_tokens.project(torch.cat(picked))
         right = (logits.detach().argmax(-1) == target).float().mean()
-        return {"text": F.cross_entropy(logits, target), "token_accuracy": right}
+        missed = F.cross_entropy(logits, target, reduction="none")
+        return {"text": (missed * weight).sum() / weight.sum(), "token_accuracy": right}
 
     def drawing_terms(
         self,

@@ -9,9 +9,11 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from blip3u_core.prompt import SYSTEM_PROMPT, open_turn_text, turn_text
+from blip3u_core.prompt import SYSTEM_PROMPT, TURN_END, open_turn_text, turn_text
 
+from .copying import copied_characters
 from .dialogues import MIX, sample_any
+from .grounding import grounded_spans
 from .language import look_words, place_phrase
 from .llm_config import FEATURE_GRID, NUM_QUERIES, PICTURE_TOKENS
 from .samples import Drawn, Sample, Shown, Text, segment_text
@@ -28,13 +30,23 @@ PLACE_WORDS = re.compile(
 )
 PLACE_NUMBERS = {place: 3 * i + j for i, row in enumerate(PLACES) for j, place in enumerate(row)}
 CENTER = 4
+ANSWER_WEIGHT = 4.0
 
 
-def last_mentions(text: str) -> dict[int, int]:
-    """For each cell that the text names, the last character of its last mention."""
-    return {
+def last_mentions(sample: Sample) -> dict[int, int]:
+    """For each cell that the text names, the last character of its last mention.
+
+    A cell is named by its place or, where no place is said, by the words for its object.
+    """
+    text = sample.text
+    mentions = {
         PLACE_NUMBERS.get(match[0], CENTER): match.end() - 1 for match in PLACE_WORDS.finditer(text)
     }
+    for cell, words in sample.names:
+        start = text.lower().rfind(words)
+        assert start >= 0, f"{words!r} is not in {text!r}"
+        mentions.setdefault(cell, start + len(words) - 1)
+    return mentions
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,8 @@ class Sequence_:
     mentions: Tensor  # (9,) token of the last mention of each cell, -1 where there is none
 
     looks: tuple[tuple[int, int], ...]  # (token, pad): the next word is said of that pad's cell
+    grounds: tuple[tuple[int, int], ...]  # (token, pad): here ends a name of that pad's object
+    repeats: tuple[tuple[int, int], ...]  # (token, token): the next word repeats that one
 
     @property
     def length(self) -> int:
@@ -69,12 +83,15 @@ def learned_spans(sample: Sample) -> list[tuple[int, int]]:
 
 
 def described_spans(sample: Sample) -> list[tuple[int, int, int]]:
-    """(first character, end, cell) of the phrases that describe an object of the last picture."""
+    """(first character, end, cell) of the words that are said of an object of the last picture."""
     spans, place, scene = [], 0, None
     for segment in sample.segments:
         if isinstance(segment, Shown):
             scene = segment.scene
         elif isinstance(segment, Text) and segment.loss and scene is not None:
+            if segment.about is not None:
+                end = place + len(segment.text.removesuffix(TURN_END))
+                spans.append((place, end, segment.about))
             for thing in scene.objects:
                 phrase = f"{look_words(thing)} {place_phrase(thing.place)}"
                 found = segment.text.find(phrase)
@@ -116,8 +133,10 @@ def encode(sample: Sample) -> Sequence_:
     encoded = tokenizer.encode(sample.text, add_special_tokens=False)
     spans = learned_spans(sample)
     ids, learned, starts = [], [], []
-    mentions, named = torch.full((9,), -1), last_mentions(sample.text)
+    mentions, named = torch.full((9,), -1), last_mentions(sample)
     described, looks = described_spans(sample), []
+    names, grounds = grounded_spans(sample), []
+    copied, repeats, token_of = copied_characters(sample), [], {}
     for token, (begin, end) in zip(encoded.ids, encoded.offsets, strict=True):
         if token == pad:
             starts.append(len(ids))
@@ -130,6 +149,11 @@ def encode(sample: Sample) -> Sequence_:
             for first, last, cell in described:
                 if first <= begin < last and ids:
                     looks.append((len(ids) - 1, starts[-1] + cell))
+            grounds += [(len(ids), starts[-1] + cell) for c, cell in names if begin <= c < end]
+            sources = [copied[c] for c in range(begin, end) if c in copied]
+            if sources:
+                repeats.append((len(ids) - 1, token_of[sources[0]]))
+            token_of |= dict.fromkeys(range(begin, end), len(ids))
             ids.append(token)
             learned.append(any(first <= begin < last for first, last in spans))
     if learned[-1] is False and sample.draws and any(learned):
@@ -153,6 +177,8 @@ def encode(sample: Sample) -> Sequence_:
         drawn=drawn,
         mentions=mentions,
         looks=tuple(looks),
+        grounds=tuple(grounds),
+        repeats=tuple(repeats),
     )
 
 
@@ -188,6 +214,9 @@ class Batch:
     meant: Tensor  # (N, 3) row, `[IMG]` and the pad of the object that an edit is about
     changed: Tensor  # (D, 9) bool, cells that differ from the last picture shown
     looks: Tensor  # (N, 3) row, token and the pad that it may describe
+    grounds: Tensor  # (N, 3) row, token and the pad of the object whose name ends there
+    repeats: Tensor  # (N, 3) row, token and the earlier token that comes next again
+    weights: Tensor  # (B,) of the row's learned tokens: short answers are few and decide all
     named: Tensor  # (D, 9) place in its row of the last mention of a query's cell, else of [IMG]
 
 
@@ -209,7 +238,7 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
     valid = torch.zeros(count, length, dtype=torch.bool)
     pads, queries, shown, drawn, copied, named = [], [], [], [], [], []
     nine = torch.arange(9)
-    looks, meant, changed = [], [], []
+    looks, grounds, repeats, meant, changed = [], [], [], [], []
     for row, sequence in enumerate(sequences):
         assert not skip or torch.equal(sequence.ids[:first], shared_prefix())
         words = len(sequence.ids) - first
@@ -219,6 +248,8 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
         following = torch.where(sequence.learned[1:], sequence.ids[1:], -100)[first:]
         targets[row, : words - 1] = following
         looks += [(row, token - first, pad - first) for token, pad in sequence.looks]
+        grounds += [(row, token - first, pad - first) for token, pad in sequence.grounds]
+        repeats += [(row, token - first, old - first) for token, old in sequence.repeats]
         pads += [row * length + start - first for start in sequence.starts]
         shown += sequence.shown
         if sequence.drawn is not None:
@@ -251,5 +282,8 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
         meant=torch.tensor(meant, dtype=torch.long).view(-1, 3),
         changed=torch.stack(changed) if changed else torch.zeros(0, 9, dtype=torch.bool),
         looks=torch.tensor(looks, dtype=torch.long).view(-1, 3),
+        grounds=torch.tensor(grounds, dtype=torch.long).view(-1, 3),
+        repeats=torch.tensor(repeats, dtype=torch.long).view(-1, 3),
+        weights=torch.tensor([ANSWER_WEIGHT if s.kind == "question" else 1.0 for s in sequences]),
         named=torch.stack(named) if named else nine[None, :][:0],
     )

@@ -2,6 +2,7 @@
 
 import random
 from collections import defaultdict
+from functools import cache
 from itertools import pairwise
 
 import torch
@@ -28,6 +29,11 @@ def draw_features(dit: NextDiT, tokens: Tensor, noise: Tensor, steps: int, scale
     return x.flatten(2).transpose(1, 2)
 
 
+@cache
+def cases(kind: str, count: int, seed: int, split: str) -> Batch:
+    return collate(sample_sequences(random.Random(f"{seed}{kind}"), count, split, {kind: 1}))
+
+
 @torch.no_grad()
 def evaluate(
     training: LlmTraining, count: int = 96, seed: int = 9, split: str = "held_out"
@@ -39,11 +45,7 @@ def evaluate(
     tower = training.frozen[0]
     found: dict[str, list[float]] = defaultdict(list)
     for kind in ("caption", "edit", "question", "describe", "edit_plan", "riddle", "dialogue"):
-        rng = random.Random(f"{seed}{kind}")
-        sequences = sample_sequences(
-            rng, count if kind != "caption" else 2 * count, split, {kind: 1}
-        )
-        batch = collate(sequences)
+        batch = cases(kind, count if kind != "caption" else 2 * count, seed, split)
         seen = torch.zeros(0, 9, training.text.hidden_size)
         if batch.shown:
             seen = training.eyes.look(render_batch(batch.shown))

@@ -1,4 +1,4 @@
-"""Draw the losses of every stage from its log: `python -m training.plot` writes losses.svg."""
+"""Draw the losses of every stage that has a log: `python -m training.plot` writes losses.svg."""
 
 import json
 from math import log10
@@ -58,10 +58,11 @@ def panel(name: str, keys: tuple[str, ...]) -> list[str]:
 
 def main() -> None:
     parts = []
-    for number, (name, keys) in enumerate(PANELS.items()):
+    drawn = {name: keys for name, keys in PANELS.items() if read_log(name)}
+    for number, (name, keys) in enumerate(drawn.items()):
         x, y = number % 2 * WIDTH, number // 2 * HEIGHT
         parts += [f'<g transform="translate({x},{y})">', *panel(name, keys), "</g>"]
-    rows = -(-len(PANELS) // 2)
+    rows = -(-len(drawn) // 2)
     size = f'width="{2 * WIDTH}" height="{rows * HEIGHT}"'
     style = 'font-family="sans-serif" font-size="11"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>'

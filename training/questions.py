@@ -43,8 +43,15 @@ DESCRIBE_QUESTIONS = (
 
 @dataclass(frozen=True)
 class Question:
+    """`about` is the cell that must be looked at, where it is a single one."""
+
     text: str
     answer: str
+    about: int | None = None
+
+
+def cell_of(thing: Object) -> int:
+    return 3 * thing.row + thing.col
 
 
 def references(scene: Scene, thing: Object) -> list[str]:
@@ -84,7 +91,7 @@ def ask_color(rng: random.Random, scene: Scene) -> Question:
     form = rng.choice(
         ("what color is {}?", "which color does {} have?", "what is the color of {}?")
     )
-    return Question(form.format(name), thing.color)
+    return Question(form.format(name), thing.color, cell_of(thing))
 
 
 def ask_shape(rng: random.Random, scene: Scene) -> Question:
@@ -97,16 +104,15 @@ def ask_shape(rng: random.Random, scene: Scene) -> Question:
     form = rng.choice(
         ("what shape is {}?", "which shape does {} have?", "what is the shape of {}?")
     )
-    return Question(form.format(rng.choice(names)), thing.shape)
+    return Question(form.format(rng.choice(names)), thing.shape, cell_of(thing))
 
 
 def ask_size(rng: random.Random, scene: Scene) -> Question:
     thing = rng.choice(scene.objects)
     names = [name for name in references(scene, thing) if thing.size not in name]
     name = f"the {rng.choice(names)}" if names else f"the object {place_phrase(thing.place)}"
-    return Question(
-        rng.choice(("is {} big or small?", "what size is {}?")).format(name), thing.size
-    )
+    form = rng.choice(("is {} big or small?", "what size is {}?"))
+    return Question(form.format(name), thing.size, cell_of(thing))
 
 
 def ask_count(rng: random.Random, scene: Scene) -> Question:
@@ -141,17 +147,19 @@ def ask_place(rng: random.Random, scene: Scene) -> Question:
         return ask_at_place(rng, scene)
     thing = rng.choice(things)
     form = rng.choice(("where is {}?", "in which place is {}?", "what is the position of {}?"))
-    return Question(form.format(reference(rng, scene, thing)), thing.place)
+    return Question(form.format(reference(rng, scene, thing)), thing.place, cell_of(thing))
 
 
 def ask_at_place(rng: random.Random, scene: Scene) -> Question:
     """ "what is at the top left?", also where nothing is."""
     places = {thing.place: look_words(thing) for thing in scene.objects}
-    place = rng.choice(tuple(places))
+    row, col = rng.choice(scene.objects).cell
     if rng.random() < 0.2:
-        place = rng.choice(rng.choice(PLACES))
+        row, col = rng.randrange(3), rng.randrange(3)
+    place = PLACES[row][col]
     form = rng.choice(("what is {}?", "what do you see {}?"))
-    return Question(form.format(any_place_phrase(rng, place)), places.get(place, "nothing"))
+    text = form.format(any_place_phrase(rng, place))
+    return Question(text, places.get(place, "nothing"), 3 * row + col)
 
 
 def ask_relation(rng: random.Random, scene: Scene) -> Question:
@@ -166,7 +174,7 @@ def ask_relation(rng: random.Random, scene: Scene) -> Question:
         return ask_at_place(rng, scene)
     a, relation, found = rng.choice(pairs)
     text = f"what is {rng.choice(RELATION_PHRASES[relation])} {reference(rng, scene, a)}?"
-    return Question(text, look_words(found))
+    return Question(text, look_words(found), cell_of(found))
 
 
 def ask_background(rng: random.Random, scene: Scene) -> Question:
@@ -181,8 +189,8 @@ def ask_background(rng: random.Random, scene: Scene) -> Question:
     return Question(rng.choice(texts), scene.background)
 
 
-def yes_no(text: str, truth: bool) -> Question:
-    return Question(text, "yes" if truth else "no")
+def yes_no(text: str, truth: bool, thing: Object | None = None) -> Question:
+    return Question(text, "yes" if truth else "no", None if thing is None else cell_of(thing))
 
 
 def is_there(rng: random.Random, scene: Scene) -> Question:
@@ -206,7 +214,7 @@ def is_color(rng: random.Random, scene: Scene) -> Question:
     thing = rng.choice(scene.objects)
     color = thing.color if rng.random() < 0.45 else rng.choice(tuple(COLORS))
     name = rng.choice(without_color(scene, thing))
-    return yes_no(f"is {name} {color}?", color == thing.color)
+    return yes_no(f"is {name} {color}?", color == thing.color, thing)
 
 
 def is_related(rng: random.Random, scene: Scene) -> Question:
@@ -226,7 +234,7 @@ def is_at(rng: random.Random, scene: Scene) -> Question:
     thing = rng.choice(things)
     place = thing.place if rng.random() < 0.5 else rng.choice(rng.choice(PLACES))
     text = f"is {reference(rng, scene, thing)} {any_place_phrase(rng, place)}?"
-    return yes_no(text, place == thing.place)
+    return yes_no(text, place == thing.place, thing)
 
 
 def is_size(rng: random.Random, scene: Scene) -> Question:
@@ -234,7 +242,7 @@ def is_size(rng: random.Random, scene: Scene) -> Question:
     names = [name for name in references(scene, thing) if thing.size not in name]
     name = f"the {rng.choice(names)}" if names else f"the object {place_phrase(thing.place)}"
     size = rng.choice(tuple(SIZES))
-    return yes_no(f"is {name} {rng.choice(SIZE_WORDS[size])}?", size == thing.size)
+    return yes_no(f"is {name} {rng.choice(SIZE_WORDS[size])}?", size == thing.size, thing)
 
 
 def is_background(rng: random.Random, scene: Scene) -> Question:
@@ -274,7 +282,7 @@ QUESTIONS: dict[str, Callable[[random.Random, Scene], Question]] = {
     "background": ask_background,
     "yes_no": ask_yes_no,
 }
-QUESTION_WEIGHTS = (2, 2.5, 1, 2, 2, 1.5, 1, 1, 3)
+QUESTION_WEIGHTS = (2, 2, 1, 3, 2, 1.5, 1, 1, 5)
 
 
 def ask(rng: random.Random, scene: Scene, kind: str | None = None) -> Question:
@@ -287,9 +295,15 @@ def question_sample(rng: random.Random, split: str = "train", kind: str | None =
     """A picture, and one to three questions in the same chat: the later ones bring no picture."""
     scene = sample_scene(rng, split)
     first, *others = (ask(rng, scene, kind) for _ in range(rng.choice((1, 1, 2, 3))))
-    turns = [user(QUESTION_REQUEST, first.text, scene), assistant(first.answer)]
+    turns = [
+        user(QUESTION_REQUEST, first.text, scene),
+        assistant(first.answer, about=first.about),
+    ]
     for question in others:
-        turns += [user(QUESTION_REQUEST, question.text), assistant(question.answer)]
+        turns += [
+            user(QUESTION_REQUEST, question.text),
+            assistant(question.answer, about=question.about),
+        ]
     return dialogue_sample("question", turns)
 
 

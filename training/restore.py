@@ -31,7 +31,9 @@ def begin_run(name: str, weights: dict[str, Tensor], step: int) -> None:
     """A run's state without moments; the moving average starts at the weights."""
     tensors = {f"model.{k}": v.float() for k, v in weights.items()}
     (RUNS / name).mkdir(parents=True, exist_ok=True)
-    write_safetensors(tensors, RUNS / name / "state.safetensors", {"step": str(step)})
+    write_safetensors(
+        tensors, RUNS / name / "state.safetensors", {"step": str(step), "began": str(step)}
+    )
 
 
 def filled(module: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:

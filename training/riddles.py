@@ -13,6 +13,7 @@ from training.language import (
     NUMBERS,
     OPENINGS,
     RELATION_PHRASES,
+    Names,
     ObjectWish,
     Wish,
     keeps_back,
@@ -20,11 +21,12 @@ from training.language import (
     plural,
     random_relation,
     sample_caption,
+    settle,
     typed,
     with_article,
 )
 from training.samples import Sample, assistant, dialogue_sample, user
-from training.world import Object, Scene, relations, sample_scene
+from training.world import Object, Scene, relations, sample_scene, split_of
 
 SHAPE_CLUES = {
     "circle": ("the shape of a wheel", "a shape without corners", "the shape of a full moon"),
@@ -74,13 +76,14 @@ PLACE_CLUES = {
 
 @dataclass(frozen=True)
 class Riddle:
-    """What is asked, the thoughts and the caption that solve it, and a scene that fits."""
+    """What is asked, the thoughts and the caption that solve it, and the scene of the caption."""
 
     text: str
     reasoning: str
     caption: str
     wish: Wish
     scene: Scene
+    names: Names
 
     @property
     def answer(self) -> str:
@@ -126,7 +129,7 @@ def single_riddle(rng: random.Random, split: str) -> Riddle:
     scene = fitting_scene(rng, split, 1)
     thing = scene.objects[0]
     text, thoughts = riddle_of_object(rng, thing, split)
-    caption = with_article(f"{thing.color} {thing.shape}")
+    name = caption = with_article(f"{thing.color} {thing.shape}")
     row = col = background = None
     if thing.cell in PLACE_CLUES and rng.random() < 0.6:
         row, col = thing.cell
@@ -137,7 +140,8 @@ def single_riddle(rng: random.Random, split: str) -> Riddle:
     if rng.random() < 0.6:
         background = scene.background
     wish = Wish((ObjectWish(thing.shape, thing.color, None, row, col),), background)
-    return finish_riddle(rng, text, thoughts, caption, wish, scene)
+    scene, names = settle(scene, [(thing, wish.objects[0], name)])
+    return finish_riddle(rng, text, thoughts, caption, wish, scene, names)
 
 
 def counting_riddle(rng: random.Random, split: str) -> Riddle:
@@ -155,7 +159,9 @@ def counting_riddle(rng: random.Random, split: str) -> Riddle:
     caption = f"{NUMBERS[count]} {thing.color} {plural(thing.shape)}"
     background = scene.background if rng.random() < 0.5 else None
     wish = Wish((ObjectWish(thing.shape, thing.color),) * count, background)
-    return finish_riddle(rng, text, thoughts, caption, wish, scene)
+    named = [(thing, wish.objects[0], caption) for thing in scene.objects]
+    scene, names = settle(scene, named)
+    return finish_riddle(rng, text, thoughts, caption, wish, scene, names)
 
 
 def pair_riddle(rng: random.Random, split: str) -> Riddle:
@@ -169,16 +175,24 @@ def pair_riddle(rng: random.Random, split: str) -> Riddle:
     words_a, thoughts_a = riddle_of_object(rng, a, split)
     words_b, thoughts_b = riddle_of_object(rng, b, split)
     text = f"{words_a} {rng.choice(RELATION_PHRASES[relation])} {words_b}"
-    caption = f"{with_article(f'{a.color} {a.shape}')} {relation} "
-    caption += with_article(f"{b.color} {b.shape}")
+    name_a, name_b = (with_article(f"{o.color} {o.shape}") for o in (a, b))
+    caption = f"{name_a} {relation} {name_b}"
     wishes = ObjectWish(a.shape, a.color), ObjectWish(b.shape, b.color)
     background = scene.background if rng.random() < 0.4 else None
     wish = Wish(wishes, background, relation)
-    return finish_riddle(rng, text, thoughts_a + thoughts_b, caption, wish, scene)
+    named = [(a, wishes[0], name_a), (b, wishes[1], name_b)]
+    scene, names = settle(scene, named, relation)
+    return finish_riddle(rng, text, thoughts_a + thoughts_b, caption, wish, scene, names)
 
 
 def finish_riddle(
-    rng: random.Random, text: str, thoughts: list[str], caption: str, wish: Wish, scene: Scene
+    rng: random.Random,
+    text: str,
+    thoughts: list[str],
+    caption: str,
+    wish: Wish,
+    scene: Scene,
+    names: Names,
 ) -> Riddle:
     """Add the clue of the background when it is wished for, and an opening."""
     if wish.background:
@@ -188,12 +202,15 @@ def finish_riddle(
         thoughts = [*thoughts, f"{clue} means {phrase}."]
         caption += f" {phrase}"
     text = typed(rng, rng.choice(("", "", "draw ", "show ")) + text)
-    return Riddle(text, " ".join(thoughts), caption, wish, scene)
+    return Riddle(text, " ".join(thoughts), caption, wish, scene, names)
 
 
 def sample_riddle(rng: random.Random, split: str = "train") -> Riddle:
     form = rng.choices((single_riddle, counting_riddle, pair_riddle), (5, 2, 3))[0]
-    return form(rng, split)
+    while True:
+        riddle = form(rng, split)
+        if split in ("any", split_of(riddle.scene)):
+            return riddle
 
 
 def plain_reasoning(rng: random.Random, split: str = "train") -> Riddle:
@@ -204,7 +221,7 @@ def plain_reasoning(rng: random.Random, split: str = "train") -> Riddle:
     words = words.removeprefix(next(o for o in OPENINGS[::-1] if words.startswith(o)))
     count = len(caption.scene.objects)
     thought = f"the picture shows {NUMBERS[count]} object{'s' if count > 1 else ''}."
-    return Riddle(caption.text, thought, words, caption.wish, caption.scene)
+    return Riddle(caption.text, thought, words, caption.wish, caption.scene, caption.names)
 
 
 def riddle_sample(rng: random.Random, split: str = "train") -> Sample:
@@ -212,7 +229,9 @@ def riddle_sample(rng: random.Random, split: str = "train") -> Sample:
     make = plain_reasoning if rng.random() < 0.15 else sample_riddle
     riddle = make(rng, split)
     turns = [user(REASON_REQUEST, riddle.text), assistant(riddle.answer)]
-    return dialogue_sample("riddle", turns, riddle.scene if rng.random() < 0.7 else None)
+    if rng.random() < 0.3:
+        return dialogue_sample("riddle", turns)
+    return dialogue_sample("riddle", turns, riddle.scene, riddle.names)
 
 
 def knowledge_sample(rng: random.Random) -> Sample:

@@ -13,15 +13,21 @@ from blip3u_core.prompt import (
     open_turn_text,
     turn_text,
 )
+from training.language import Caption
 from training.world import Scene
 
 
 @dataclass(frozen=True)
 class Text:
-    """Words; with `loss` the LLM learns to write them itself."""
+    """Words; with `loss` the LLM learns to write them itself.
+
+    `about` is the cell of the last picture that the words are about, for a head that is taught to
+    look there.
+    """
 
     text: str
     loss: bool = False
+    about: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class Sample:
 
     kind: str
     segments: tuple[Segment, ...]
+    names: tuple[tuple[int, str], ...] = ()  # (cell to be drawn, the words that mean its object)
 
     @property
     def draws(self) -> bool:
@@ -75,6 +82,7 @@ class Turn:
     role: str
     text: str
     pictures: tuple[Scene, ...] = ()
+    about: int | None = None
 
 
 def user(request: str, prompt: str = "", *pictures: Scene) -> Turn:
@@ -82,8 +90,8 @@ def user(request: str, prompt: str = "", *pictures: Scene) -> Turn:
     return Turn("user", fill_request(request, prompt, len(pictures)), pictures)
 
 
-def assistant(text: str, *pictures: Scene) -> Turn:
-    return Turn("assistant", text, pictures)
+def assistant(text: str, *pictures: Scene, about: int | None = None) -> Turn:
+    return Turn("assistant", text, pictures, about)
 
 
 def drawn_turn(scene: Scene) -> Turn:
@@ -91,13 +99,15 @@ def drawn_turn(scene: Scene) -> Turn:
     return assistant(PICTURE, scene)
 
 
-def with_pictures(text: str, pictures: Sequence[Scene], loss: bool) -> Iterator[Segment]:
+def with_pictures(
+    text: str, pictures: Sequence[Scene], loss: bool, about: int | None = None
+) -> Iterator[Segment]:
     """Cut `text` at its picture marks and put the scenes there."""
     pieces = text.split(PICTURE)
     assert len(pieces) == len(pictures) + 1, f"{len(pictures)} pictures for the marks of {text!r}"
     for piece, picture in zip(pieces, [*pictures, None], strict=True):
         if piece:
-            yield Text(piece, loss)
+            yield Text(piece, loss, about)
         if picture is not None:
             yield Shown(picture)
 
@@ -107,7 +117,8 @@ def turn_segments(turn: Turn) -> Iterator[Segment]:
         yield from with_pictures(turn_text(turn.role, turn.text), turn.pictures, loss=False)
         return
     yield Text(open_turn_text(turn.role))
-    yield from with_pictures(turn.text + TURN_END, turn.pictures, loss=turn.text != PICTURE)
+    words = turn.text + TURN_END
+    yield from with_pictures(words, turn.pictures, turn.text != PICTURE, turn.about)
     yield Text("\n")
 
 
@@ -117,13 +128,18 @@ def merged(segments: Sequence[Segment]) -> tuple[Segment, ...]:
     for segment in segments:
         last = result[-1] if result else None
         if isinstance(segment, Text) and isinstance(last, Text) and last.loss == segment.loss:
-            result[-1] = Text(last.text + segment.text, last.loss)
+            result[-1] = Text(last.text + segment.text, last.loss, last.about)
         else:
             result.append(segment)
     return tuple(result)
 
 
-def dialogue_sample(kind: str, turns: Sequence[Turn], drawn: Scene | None = None) -> Sample:
+def dialogue_sample(
+    kind: str,
+    turns: Sequence[Turn],
+    drawn: Scene | None = None,
+    names: tuple[tuple[int, str], ...] = (),
+) -> Sample:
     """A dialogue after the usual system turn; with `drawn` the assistant answers by that picture.
 
     When the last turn is the assistant's and `drawn` is given, the picture follows its words
@@ -140,8 +156,9 @@ def dialogue_sample(kind: str, turns: Sequence[Turn], drawn: Scene | None = None
         if last.role == "assistant":
             segments += with_pictures(last.text, last.pictures, loss=True)
         segments.append(Drawn(drawn))
-    return Sample(kind, merged(segments))
+    return Sample(kind, merged(segments), names)
 
 
-def caption_sample(kind: str, prompt: str, scene: Scene) -> Sample:
-    return dialogue_sample(kind, [user(CAPTION_REQUEST, prompt)], scene)
+def caption_sample(kind: str, caption: Caption) -> Sample:
+    request = user(CAPTION_REQUEST, caption.text)
+    return dialogue_sample(kind, [request], caption.scene, caption.names)

@@ -57,7 +57,7 @@ def train_unet(until: int | None = None) -> None:
 
 def train_llm(until: int | None = None) -> None:
     training = llm.LlmTraining(eyes.FeatureTower())
-    run = Run("llm", training, llm.SCHEDULE)
+    run = Run("llm", training, llm.SCHEDULE, outer=llm.OUTER)
     if not run.resume():
         training.begin()
     run.go(

@@ -57,7 +57,7 @@ SCHEDULER_CONFIG = {
     "use_exponential_sigmas": False,
     "use_karras_sigmas": False,
 }
-SCHEDULE = Schedule(steps=2300, lr=1.2e-3, batch=32, warmup=50, ema=0.995, flat=0.6, save_every=50)
+SCHEDULE = Schedule(steps=5000, lr=1.2e-3, batch=32, warmup=50, ema=0.995, flat=0.6, save_every=50)
 TIMESTEP_POWER = 0.5  # timesteps 1000 u^0.5: more of the noisy ones, where the layout is decided
 FEATURE_NOISE = 0.5  # in 0..this, in units of the features' spread: the DiT is not exact
 DROPPED = 0.04  # share of the features that are zero, the features of the prompt " ";

@@ -55,14 +55,18 @@ def make_stages(folder: Path) -> dict[str, tuple[torch.nn.Module, Callable]]:
     }
 
 
-@pytest.mark.parametrize("name", ["tower", "eyes", "vae", "unet", "llm"])
+@pytest.mark.parametrize(
+    ("name", "muon"),
+    [("tower", False), ("eyes", False), ("vae", False), ("unet", False), ("llm", True)],
+)
 def test_a_step_moves_and_a_resumed_run_equals_an_unbroken_one(
-    name: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, muon: bool, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(unet, "POOL", 4)
+    schedule, outer = replace(SHORT, muon=muon), llm.OUTER
     module, losses = make_stages(runs)[name]
     start = {k: v.clone() for k, v in module.state_dict().items()}
-    run = Run(name, module, SHORT, tmp_path)
+    run = Run(name, module, schedule, tmp_path, outer)
     run.go(losses, seed=1, until=2)
     assert any(not torch.equal(start[k], v) for k, v in module.state_dict().items())
     run.go(losses, seed=1)
@@ -70,15 +74,22 @@ def test_a_step_moves_and_a_resumed_run_equals_an_unbroken_one(
 
     module, losses = make_stages(runs)[name]
     module.load_state_dict(start)
-    first = Run(name, module, SHORT, tmp_path / "again")
+    first = Run(name, module, schedule, tmp_path / "again", outer)
     first.go(losses, seed=1, until=2)
     module, losses = make_stages(runs)[name]
-    second = Run(name, module, SHORT, tmp_path / "again")
+    second = Run(name, module, schedule, tmp_path / "again", outer)
     assert second.resume()
     assert second.step == 2
     second.go(losses, seed=1)
     for key, value in second.averaged_weights().items():
         torch.testing.assert_close(value, unbroken[key], rtol=0, atol=1e-6, msg=key)
+
+
+def test_empty_moments_warm_up_again():
+    schedule = Schedule(steps=100, lr=1.0, batch=1, warmup=10, flat=0.5)
+    assert schedule.lr_at(40) == 1.0
+    assert schedule.lr_at(40, began=40) == pytest.approx(0.1)
+    assert schedule.lr_at(50, began=40) == 1.0
 
 
 def test_folded_features_are_standard_and_the_same_up_to_scale():

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from blip3u_core.prompt import IMG, PICTURE
+from training.copying import copied_words
 from training.dialogues import MIX, SAMPLERS, corpus, sample_any, sample_story
 from training.edits import EDITS, sample_edit
-from training.language import describe, sample_caption
+from training.grounding import grounded_names
+from training.language import describe, look_words, sample_caption
+from training.llm_data import last_mentions
 from training.questions import ask, ask_yes_no
 from training.riddles import sample_riddle
 from training.samples import Drawn, Shown, Text
@@ -92,6 +95,81 @@ def test_captions_wish_for_what_their_scene_shows():
         assert satisfies(caption.scene, caption.wish), caption.text
         riddle = sample_riddle(rng, "held_out")
         assert satisfies(riddle.scene, riddle.wish), riddle.text
+
+
+def test_what_is_not_said_stands_in_its_usual_place():
+    rng = random.Random(14)
+    usual = {1: {(1, 1)}, 2: {(1, 1), (1, 2)}, 3: {(1, 1), (1, 2), (1, 0)}}
+    beside = {"left of": (1, 2), "right of": (1, 0), "above": (2, 1), "below": (0, 1)}
+    kinds = set()
+    for _ in range(400):
+        caption = sample_caption(rng)
+        cells = {thing.cell for thing in caption.scene.objects}
+        assert len(cells) == len(caption.wish.objects)
+        if caption.wish.relation:
+            assert cells == {(1, 1), beside[caption.wish.relation]}, caption.text
+            kinds.add("relation")
+        elif all(wish.row is wish.col is None for wish in caption.wish.objects):
+            assert cells == usual[len(cells)], caption.text
+            kinds.add(len(cells))
+    assert kinds == {1, 2, 3, "relation"}
+
+
+def test_every_drawn_object_is_named_where_the_text_speaks_of_it():
+    rng = random.Random(15)
+    for make in (SAMPLERS["caption"], SAMPLERS["riddle"]):
+        for _ in range(200):
+            sample = make(rng, "train")
+            if not sample.draws:
+                continue
+            mentions = last_mentions(sample)
+            for thing in sample.segments[-1].scene.objects:
+                spoken = sample.text[: mentions[3 * thing.row + thing.col] + 1].lower()
+                assert thing.shape in spoken, sample.text
+
+
+def test_an_answer_is_about_the_cell_that_decides_it():
+    rng = random.Random(16)
+    for kind, part in (("color", "color"), ("shape", "shape"), ("position", "place")):
+        for _ in range(100):
+            scene = sample_scene(rng)
+            question = ask(rng, scene, kind)
+            thing = {3 * o.row + o.col: o for o in scene.objects}.get(question.about)
+            if thing is not None:  # "nothing" is said of an empty cell
+                answers = {getattr(thing, part)}
+                if kind == "position" and not question.text.startswith(("where", "in which")):
+                    answers.add(look_words(thing))  # of twins, what stands at a place is asked
+                assert question.answer in answers
+
+
+def test_names_are_grounded_in_the_only_object_that_fits():
+    scene = Scene(
+        "day", (Object("star", "red", "big", 0, 0), Object("star", "blue", "small", 2, 1))
+    )
+    for text, cells in {
+        "what color is the big star?": [0],
+        "make the blue star green": [7],
+        "put the red star at the bottom right": [0],
+        "is the tiny object at the bottom middle blue?": [7],
+        "where is the star?": [],
+        "how many stars are there?": [],
+        "is the red star above the blue star?": [0, 7],
+    }.items():
+        found = grounded_names(text, scene)
+        assert [cell for _, cell in found] == cells, text
+        assert all(text[last + 1 : last + 2] in ("", " ", "?") for last, _ in found), text
+
+
+def test_a_rewritten_description_copies_from_the_words_that_keep_or_change_it():
+    before = "a big red star at the top left and a small blue ring in the center by day"
+    after = "a big green star at the top left and a small blue ring in the center by day"
+    text = f"{before}; make the star green; {after}"
+    copied = copied_words(text, len(text) - len(after), len(text))
+    assert all(text[new] == text[old] for new, old in copied.items())
+    assert copied[text.rindex("green")] == text.index("green")
+    assert copied[text.rindex("star")] == text.index("star")
+    assert copied[text.rindex("a small")] == text.index("a small")
+    assert copied_words(before, 0, len(before)) == {}
 
 
 def test_half_of_the_yes_no_answers_are_no():

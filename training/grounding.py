@@ -1,0 +1,56 @@
+"""Which words of a text mean which object of the picture before them.
+
+A head of the LLM is taught to look from the last of these words at the object's picture token;
+what is asked or to be changed is then found before any answer is.
+"""
+
+import re
+
+from training.language import SIZE_WORDS
+from training.samples import Sample, Shown, Text, segment_text
+from training.world import COLORS, PLACES, SHAPES, Object, Scene
+
+SIZE_OF = {word: size for size, words in SIZE_WORDS.items() for word in words}
+PLACE_NAMES = [place for row in PLACES for place in row]
+NAME = re.compile(
+    rf"\b(?:({'|'.join(SIZE_OF)}) )?(?:({'|'.join(COLORS)}) )?({'|'.join(SHAPES)}|object)\b"
+    rf"( (?:at|in|on) the ({'|'.join(PLACE_NAMES)}))?"
+)
+
+
+def meant(match: re.Match, scene: Scene, place: str | None) -> Object | None:
+    """The only object that the words fit; None if there is none or more than one."""
+    size, color, shape = match[1], match[2], match[3]
+    found = [
+        thing
+        for thing in scene.objects
+        if size in (None, *SIZE_WORDS[thing.size])
+        and color in (None, thing.color)
+        and shape in ("object", thing.shape)
+        and place in (None, thing.place)
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def grounded_names(text: str, scene: Scene) -> list[tuple[int, int]]:
+    """(last character, cell) of the names in `text` that mean a single object of the scene."""
+    result = []
+    for match in NAME.finditer(text):
+        thing, last = meant(match, scene, match[5]), match.end() - 1
+        if thing is None and match[4]:  # the place may be where the object shall go
+            thing, last = meant(match, scene, None), match.start(4) - 1
+        if thing is not None:
+            result.append((last, 3 * thing.row + thing.col))
+    return result
+
+
+def grounded_spans(sample: Sample) -> list[tuple[int, int]]:
+    """(last character, cell) of all names that others say of the last picture before them."""
+    result, start, scene = [], 0, None
+    for segment in sample.segments:
+        if isinstance(segment, Shown):
+            scene = segment.scene
+        elif isinstance(segment, Text) and not segment.loss and scene is not None:
+            result += [(start + last, cell) for last, cell in grounded_names(segment.text, scene)]
+        start += len(segment_text(segment))
+    return result
