@@ -52,8 +52,7 @@ def test_an_error_stands_on_the_node(canvas: Canvas) -> None:
     canvas.load_api(broken, "broken")
     entry = canvas.run()
     assert entry["status"]["status_str"] == "error"
-    canvas.page.get_by_text("token").first.wait_for(timeout=10_000)
-    canvas.page.keyboard.press("Escape")
+    canvas.dismiss("token")
     canvas.load_api(graph, "mended")
     assert canvas.run()["status"]["status_str"] == "success"
 

@@ -149,6 +149,13 @@ class Canvas:
             self.page.wait_for_timeout(250)
         raise TimeoutError(f"the canvas' graph did not end within {timeout} s")
 
+    def dismiss(self, words: str) -> None:
+        """Read the dialog that says `words` and close it."""
+        dialog = self.page.get_by_role("dialog").filter(has_text=words)
+        dialog.wait_for(timeout=30_000)
+        dialog.get_by_role("button", name="Close").first.click()
+        dialog.wait_for(state="hidden")
+
     def wait_until_shown(self, count: int) -> None:
         """Until nodes show that many pictures; they are fetched after the end of a run."""
         shown = "() => app.graph._nodes.reduce((sum, n) => sum + (n.imgs ? n.imgs.length : 0), 0)"
