@@ -1,12 +1,8 @@
 """A chat on disk: one JSON file, and its pictures as PNG files beside it."""
 
-import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from .chat import Chat, Turn, make_turn
+from .whole_files import save_picture, write_whole
 
 _FORMAT = "blip3u-chat"
 _VERSION = 1
@@ -27,11 +24,11 @@ def save_chat(chat: Chat, path: Path) -> None:
     """
     turns = []
     for turn in chat.turns:
-        names = [_save_picture(picture, path) for picture in turn.pictures]
+        names = [save_picture(picture, path.parent, path.stem) for picture in turn.pictures]
         turns.append({"role": turn.role, "text": turn.text, "pictures": names})
     content = {"format": _FORMAT, "version": _VERSION, "turns": turns}
     text = json.dumps(content, ensure_ascii=False, indent=1)
-    _write_whole(path, lambda file: file.write(text.encode()))
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def load_chat(path: Path) -> Chat:
@@ -72,16 +69,6 @@ def _read_turns(path: Path) -> list[dict[str, Any]]:
     return content["turns"]
 
 
-def _save_picture(picture: Tensor, chat_path: Path) -> str:
-    pixels = np.ascontiguousarray(picture.numpy())
-    digest = hashlib.sha256(pixels.tobytes() + repr(pixels.shape).encode()).hexdigest()
-    name = f"{chat_path.stem}_{digest[:16]}.png"
-    target = chat_path.with_name(name)
-    if not target.exists():
-        _write_whole(target, lambda file: Image.fromarray(pixels).save(file, "PNG"))
-    return name
-
-
 def _load_picture(chat_path: Path, name: str) -> Tensor:
     if Path(name).name != name or not name.endswith(".png"):
         raise ValueError(f"it names the picture {name!r}, expected a PNG file beside the chat")
@@ -95,19 +82,6 @@ def _load_picture(chat_path: Path, name: str) -> Tensor:
             return torch.from_numpy(np.array(image.convert("RGB")))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"its picture {name} cannot be read ({error})") from error
-
-
-def _write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file under another name first, so that nobody ever finds half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".part")
-    try:
-        with os.fdopen(number, "wb") as file:
-            write(file)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _broken(path: Path, why: str) -> str:

@@ -1,10 +1,11 @@
 """Make web/docs/assets/*.png: every node as the canvas draws it, for its help page.
 
-python -m harness.make_node_pictures      (in tests/; starts its own host and browser)
+python -m harness.make_node_pictures [id ...]      (in tests/; starts its own host and browser)
 """
 
 import io
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -32,14 +33,13 @@ SHOW = """async ([id, left, top]) => {
 }"""
 
 
-def main() -> None:
+def main(names: list[str]) -> None:
     base = Path(tempfile.mkdtemp())
     ASSETS.mkdir(parents=True, exist_ok=True)
     try:
         with running_host(make_base_folder(base)) as host, open_canvas(host) as canvas:
-            for name in sorted(host.get("/object_info")):
-                if not name.startswith("BLIP3U_"):
-                    continue
+            known = [name for name in host.get("/object_info") if name.startswith("BLIP3U_")]
+            for name in names or sorted(known):
                 x, y, width, height = canvas.page.evaluate(SHOW, [name, LEFT, TOP])
                 clip = {
                     "x": x - MARGIN,
@@ -55,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -22,6 +22,7 @@ DESIGNED = [
     "FeatureConditioning",
     "Decode",
     "VQA",
+    "CaptionFolder",
     "Reason",
     "EncodeImage",
     "EditPlan",

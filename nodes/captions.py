@@ -1,0 +1,102 @@
+"""Text files beside the pictures of a folder."""
+
+from comfy_api.v0_0_2 import io
+
+from ..blip3u_core.caption_folder import (
+    add_pictures,
+    caption_folder,
+    caption_of,
+    pictures_of,
+)
+from .host.folders import picture_folder
+from .inputs import llm_input, pictures_in, sampling_inputs, sampling_of
+
+KEEP = "keep"
+REPLACE = "replace"
+
+
+class CaptionFolder(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="BLIP3U_CaptionFolder",
+            display_name="Caption Folder",
+            category="BLIP3-U/language",
+            description="Ask about every picture of a folder and write each answer into a text "
+            "file beside it, as trainers expect. Run it again after Cancel and it goes on.",
+            inputs=[
+                llm_input(),
+                io.String.Input(
+                    "folder",
+                    default="my pictures",
+                    tooltip="A folder below ComfyUI's input folder; a link there to another "
+                    "place works too. cat.png gets cat.txt beside it.",
+                ),
+                io.String.Input(
+                    "question",
+                    multiline=True,
+                    default="Describe this picture completely.",
+                    tooltip="Asked about each picture by itself.",
+                ),
+                io.Combo.Input(
+                    "existing",
+                    options=[KEEP, REPLACE],
+                    default=KEEP,
+                    tooltip="Pictures that have a text already. keep: leave them, yours or an "
+                    "earlier run's. replace: ask again and write over it.",
+                ),
+                *sampling_inputs(),
+                io.Image.Input(
+                    "image",
+                    optional=True,
+                    tooltip="Pictures that are put into the folder first, as PNG files; the same "
+                    "picture twice is one file.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(
+                    "captions",
+                    display_name="captions",
+                    is_output_list=True,
+                    tooltip="The text of every picture, sorted by file name; old ones too.",
+                ),
+                io.String.Output(
+                    "names",
+                    display_name="names",
+                    is_output_list=True,
+                    tooltip="The pictures' file names, in the same order.",
+                ),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, folder, **_) -> list[tuple]:
+        """Runs again when a picture came, went or changed, or a text did."""
+        path = picture_folder(folder, new=True)
+        files = pictures_of(path) if path.is_dir() else []
+        return [(file.name, file.stat().st_mtime_ns, caption_of(file)) for file in files]
+
+    @classmethod
+    def execute(
+        cls,
+        llm,
+        folder,
+        question,
+        existing,
+        max_new_tokens,
+        temperature,
+        top_p,
+        seed,
+        image=None,
+    ) -> io.NodeOutput:
+        path = picture_folder(folder, new=image is not None)
+        add_pictures(path, pictures_in(image))
+        speaker = llm.speaker(sampling_of(max_new_tokens, temperature, top_p, seed))
+        found = caption_folder(speaker, path, question, existing == KEEP)
+        names, captions = [list(column) for column in zip(*found, strict=True)]
+        shown = [f"{name}: {caption}" for name, caption in found]
+        return io.NodeOutput(captions, names, ui={"text": shown})
+
+
+NODES = (CaptionFolder,)
