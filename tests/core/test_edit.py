@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from blip3u_core.checkpoint import open_checkpoint
 from blip3u_core.config import NextDiTConfig
 from blip3u_core.edit import edit_clip_features, edit_features, edit_sigmas
-from blip3u_core.flow import linear_sigmas
+from blip3u_core.flow import integrate_guided_flow, linear_sigmas
 from blip3u_core.nextdit import NextDiT
 from harness.comfy import ORACLE
 
@@ -77,6 +77,32 @@ def test_strength_1_gives_the_statistics_of_the_target():
     edited = edit_features(pair, source, edit_sigmas(100, 1.0), seed=5)
     assert abs(edited.mean().item() - 2.0) < 0.05
     assert abs(edited.std().item() - 0.5) < 0.05
+
+
+def test_strength_1_gives_what_sampling_with_the_same_guidance_gives():
+    """Guided by 3 on both sides, edited samples of the source lie where the target's lie."""
+    null, source, target = (gaussian_velocity(mean, 0.5) for mean in (0.0, -0.4, 0.6))
+
+    def guided(velocity):
+        return lambda x, sigma: null(x, sigma) + 3.0 * (velocity(x, sigma) - null(x, sigma))
+
+    noise = random_features(shape=(4, 32, 16, 16))
+    sides = {"source": source, "target": target}
+    drawn = {
+        name: integrate_guided_flow(
+            lambda x, sigma, side=side: (side(x, sigma[0]), null(x, sigma[0])),
+            noise,
+            linear_sigmas(100),
+            3.0,
+        )
+        for name, side in sides.items()
+    }
+    edited = edit_features(
+        pair_of(guided(source), guided(target)), drawn["source"], edit_sigmas(100, 1.0), seed=5
+    )
+    assert abs(edited.mean() - drawn["target"].mean()) < 0.05
+    assert abs(edited.std() - drawn["target"].std()) < 0.05
+    assert abs(drawn["source"].mean() - drawn["target"].mean()) > 2
 
 
 def test_what_both_share_is_kept():
