@@ -18,8 +18,8 @@ from benchmarks.meaning_rows import (
 )
 from benchmarks.scorer import judge_edit, same_scene
 from blip3u_core.prompt import INSTRUCTION_REQUEST, INTERLEAVE_REQUEST, fill_request
-from training.dialogues import Story, sample_chain, sample_story
-from training.edits import Edit, sample_edit
+from training.dialogues import Story, descriptions, sample_chain, sample_story
+from training.edits import Edit, reworded, sample_edit
 from training.language import describe
 from training.world import render, sample_scene
 
@@ -61,7 +61,7 @@ def edit_by_flow(model: MeaningModel, count: int, report: Report) -> None:
     edits = edit_cases(count)
     sources = [render(edit.source) for edit in edits]
     before, after = model.plan_edits(sources, [edit.instruction for edit in edits])
-    planned = [text == describe(e.target) for text, e in zip(after, edits, strict=True)]
+    planned = [text == reworded(e) for text, e in zip(after, edits, strict=True)]
     report.add("  edit plan: target caption, every word", None, planned)
     features = model.encode(sources)
     edited = model.edit(features, before, after, seed=3000)
@@ -135,7 +135,7 @@ def tells(text: str, story: Story) -> bool:
     """Whether the text before each picture describes its scene, and the last part does not."""
     parts = text.split("[picture ")
     return len(parts) == len(story.scenes) + 1 and all(
-        f"{describe(scene)}." in part for scene, part in zip(story.scenes, parts, strict=False)
+        f"{told}." in part for told, part in zip(descriptions(story.scenes), parts, strict=False)
     )
 
 

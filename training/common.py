@@ -18,6 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .muon import Muon
+
 RUNS = Path(__file__).parent / "runs"  # git-ignored
 
 
@@ -113,11 +115,10 @@ class Run:
         if hidden:
             self.moments |= dict.fromkeys(hidden, ("momentum_buffer",))
             self.optimizers.append(
-                torch.optim.Muon(
+                Muon(
                     [self.params[key] for key in sorted(hidden)],
                     lr=schedule.lr,
                     weight_decay=schedule.weight_decay,
-                    adjust_lr_fn="match_rms_adamw",
                 )
             )
         self.ema = {k: p.detach().clone() for k, p in self.params.items()} if schedule.ema else None

@@ -1,7 +1,7 @@
 """Dialogues and interleaved stories; and the mix of all that blip3u-tiny is taught."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from blip3u_core.prompt import (
@@ -20,8 +20,8 @@ from training.edits import (
     edit_scene,
     reconstruct_sample,
 )
-from training.language import describe, make_caption, sample_caption, typed
-from training.questions import ask, describe_sample, question_sample
+from training.language import describe, make_caption, reworded_order, sample_caption, typed
+from training.questions import ask, describe_sample, question_sample, reply
 from training.riddles import knowledge_sample, riddle_sample
 from training.samples import (
     Sample,
@@ -32,7 +32,7 @@ from training.samples import (
     drawn_turn,
     user,
 )
-from training.world import Scene, sample_scene
+from training.world import Object, Scene, sample_scene
 
 UNDO = ("undo that", "undo the last change", "go back one step", "take that back")
 GREETINGS = (
@@ -80,7 +80,7 @@ def question_turns(rng: random.Random, scene: Scene, probability: float) -> Iter
     if rng.random() < probability:
         question = ask(rng, scene)
         yield user(QUESTION_REQUEST, question.text)
-        yield assistant(question.answer, about=question.about)
+        yield reply(question)
 
 
 def dialogue_turn(rng: random.Random, instruction: str) -> Turn:
@@ -96,10 +96,7 @@ def dialogue_of_edits(rng: random.Random, split: str = "train") -> Sample:
     ending = rng.choices(("edit", "undo", "question"), (6, 2, 2))[0]
     if rng.random() < 0.2:  # the user brings the picture, and asks about it first
         question = ask(rng, edits[0].source)
-        turns = [
-            user(QUESTION_REQUEST, question.text, edits[0].source),
-            assistant(question.answer, about=question.about),
-        ]
+        turns = [user(QUESTION_REQUEST, question.text, edits[0].source), reply(question)]
     else:
         caption = make_caption(rng, edits[0].source)
         turns = [user(CAPTION_REQUEST, caption.text), drawn_turn(edits[0].source)]
@@ -128,10 +125,20 @@ def sample_story(rng: random.Random, split: str = "train") -> Story:
     scenes = (edits[0].source, *(edit.target for edit in edits))
     changes = [plain_instruction(edit) for edit in edits]
     prompt = rng.choice(STORY_PROMPTS).format("; ".join([describe(scenes[0]), *changes]))
-    first, *others = scenes
-    sentences = [rng.choice(FIRST_WORDS) + describe(first) + "."]
-    sentences += [f"{rng.choice(NEXT_WORDS)}there was {describe(scene)}." for scene in others]
+    told = descriptions(scenes)
+    sentences = [f"{rng.choice(FIRST_WORDS)}{told[0]}."]
+    sentences += [f"{rng.choice(NEXT_WORDS)}there was {text}." for text in told[1:]]
     return Story(typed(rng, prompt), tuple(sentences), scenes)
+
+
+def descriptions(scenes: Sequence[Scene]) -> list[str]:
+    """Each scene as the description before it, rewritten."""
+    order: Sequence[Object] = scenes[0].objects
+    result = []
+    for scene in scenes:
+        order = reworded_order(order, scene)
+        result.append(describe(scene, order))
+    return result
 
 
 def plain_instruction(edit: Edit) -> str:
@@ -184,16 +191,16 @@ SAMPLERS: dict[str, Callable[[random.Random, str], Sample]] = {
     "talk": small_talk_sample,
 }
 MIX = {
-    "caption": 8.0,
-    "edit": 9.0,
-    "reconstruct": 1.0,
+    "caption": 6.0,
+    "edit": 12.0,
+    "reconstruct": 0.5,
     "question": 12.0,
-    "describe": 4.0,
+    "describe": 2.0,
     "edit_plan": 7.0,
-    "riddle": 4.0,
-    "dialogue": 5.0,
-    "story": 2.0,
-    "talk": 1.0,
+    "riddle": 3.0,
+    "dialogue": 7.0,
+    "story": 3.0,
+    "talk": 0.5,
 }
 
 

@@ -10,6 +10,7 @@ from training.language import (
     SIZE_WORDS,
     any_place_phrase,
     describe,
+    reworded_order,
     typed,
     with_article,
 )
@@ -208,6 +209,11 @@ def reconstruct_sample(rng: random.Random, split: str = "train") -> Sample:
     return dialogue_sample("reconstruct", [request], scene)
 
 
+def reworded(edit: Edit) -> str:
+    """The description of the source, rewritten for the target."""
+    return describe(edit.target, reworded_order(edit.source.objects, edit.target))
+
+
 def edit_plan_sample(rng: random.Random, split: str = "train") -> Sample:
     """Way b: the description of the source, then of the target."""
     edit = sample_edit(rng, split)
@@ -215,6 +221,6 @@ def edit_plan_sample(rng: random.Random, split: str = "train") -> Sample:
         user(DESCRIBE_REQUEST, "", edit.source),
         assistant(describe(edit.source)),
         user(REWRITE_REQUEST, edit.instruction),
-        assistant(describe(edit.target)),
+        assistant(reworded(edit)),
     ]
     return dialogue_sample("edit_plan", turns)

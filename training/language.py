@@ -128,10 +128,25 @@ def look_words(thing: Object) -> str:
     return with_article(f"{thing.size} {thing.color} {thing.shape}")
 
 
-def describe(scene: Scene) -> str:
-    """The canonical description, which determines the picture up to jitter."""
-    things = [f"{look_words(thing)} {place_phrase(thing.place)}" for thing in scene.objects]
+def describe(scene: Scene, order: Sequence[Object] | None = None) -> str:
+    """The canonical description, which determines the picture up to jitter.
+
+    Args: order: the scene's objects as they are mentioned; in reading order without it.
+    """
+    things = [f"{look_words(o)} {place_phrase(o.place)}" for o in order or scene.objects]
     return f"{join_list(things)} {BACKGROUND_PHRASES[scene.background][0]}"
+
+
+def reworded_order(before: Sequence[Object], after: Scene) -> list[Object]:
+    """The objects of `after` as a rewritten description mentions them.
+
+    What stays keeps its place in the sentence, what changes takes it over, what is new comes last.
+    """
+    new = [thing for thing in after.objects if thing not in before]
+    gone = [thing for thing in before if thing not in after.objects]
+    taken_over = dict(zip(gone, new, strict=False))
+    kept = [taken_over.get(o, o) for o in before if o in taken_over or o in after.objects]
+    return kept + new[len(gone) :]
 
 
 # ---------------------------------------------------------------- captions

@@ -28,7 +28,7 @@ from .scenes import (
 from .world import Scene
 
 SCHEDULE = Schedule(
-    steps=9700, lr=1.2e-3, batch=36, warmup=100, ema=0.99, flat=0.78, save_every=50, muon=True
+    steps=9200, lr=1.2e-3, batch=36, warmup=100, ema=0.99, flat=0.78, save_every=50, muon=True
 )
 OUTER = ("embed_tokens", "heads.", "cells.", "kept.", "regress.")
 
@@ -46,13 +46,15 @@ SHORT_MIX = {
     "talk": 0.5,
 }
 LONG_FROM = 1500
+AGAIN_FROM = 6700  # a restored model does the rest of the schedule again
 WEIGHTS = {"text": 1.0, "flow": 1.0, "regress": 1.0, "cells": 0.4, "seen": 0.3, "kept": 0.5}
 WEIGHTS |= {"copied": 0.15, "named": 0.15, "routed": 0.2, "described": 0.15, "meant": 0.15}
-WEIGHTS |= {"grounded": 0.15, "repeated": 0.15}
+WEIGHTS |= {"grounded": 0.15, "repeated": 0.15, "touched": 0.15, "counted": 0.15}
 CHANGED_WEIGHT = 4.0  # of the cells that an edit changes, against 1 for all others
 # (layer, head) of the text model whose attention is taught where to look
 COPYING, NAMING, DESCRIBING, MEANING = (2, 0), (3, 3), (3, 0), (2, 3)
-GROUNDING, REPEATING = (1, 1), (4, 1)
+GROUNDING, REPEATING, TOUCHING, COUNTING = (1, 1), (4, 1), (3, 1), (3, 2)
+LOOKS = ("copied", "named", "touched", "counted", "described", "meant", "grounded", "repeated")
 NULL_SHARE = 0.1
 NOISE_DRAWS = 3
 CHUNKS = 3  # parts of a step, each of samples of about one length
@@ -83,13 +85,10 @@ class LlmTraining(nn.Module):
                 lambda _, arguments, layer=layer: self.watched.update({layer: arguments[:2]})
             )
 
-    def looking(
-        self, place: tuple[int, int], rows: Tensor, columns: Tensor, wanted: Tensor
-    ) -> Tensor:
-        """Cross-entropies of one head's attention to the wanted tokens of the last pass, (N, K).
+    def attention(self, place: tuple[int, int], rows: Tensor, columns: Tensor) -> Tensor:
+        """Logarithms of one head's attention in the last pass, (N, K, L).
 
-        Args: rows: (N,) of the batch; columns: (N, K), the tokens that look; wanted: (N, K), the
-            places in the same rows that they shall look at, -1 for none.
+        Args: rows: (N,) of the batch; columns: (N, K), the tokens that look.
         """
         layer, head = place
         attention = self.model.layers[layer].self_attn
@@ -105,9 +104,15 @@ class LlmTraining(nn.Module):
         q = part(attention.q_proj, head).gather(1, columns[..., None].expand(-1, -1, size))
         scores = q @ part(attention.k_proj, head // group).transpose(1, 2) / size**0.5
         later = torch.arange(x.shape[1]) > columns[..., None]
-        scores = scores.masked_fill(later, float("-inf"))
+        return scores.masked_fill(later, -1e4).log_softmax(-1)
+
+    def looking(
+        self, place: tuple[int, int], rows: Tensor, columns: Tensor, wanted: Tensor
+    ) -> Tensor:
+        """Cross-entropies of that attention where `wanted` (N, K), a place in the row, is one."""
         known = wanted >= 0
-        return F.cross_entropy(scores[known], wanted[known], reduction="none")
+        attention = self.attention(place, rows, columns)[known]
+        return -attention.gather(1, wanted[known][:, None])[:, 0]
 
     def looks(self, batch: Batch) -> dict[str, list[Tensor]]:
         """What the taught heads of the pass just done miss, where the batch has such looks."""
@@ -117,6 +122,11 @@ class LlmTraining(nn.Module):
             columns = batch.queries % batch.ids.shape[1]
             found["copied"].append(self.looking(COPYING, rows, columns, batch.copied))
             found["named"].append(self.looking(NAMING, rows, columns, batch.named))
+            found["touched"].append(self.looking(TOUCHING, rows, columns, batch.touched))
+        if len(batch.counts):
+            row, token = batch.counts.T
+            attention = self.attention(COUNTING, row, token[:, None])[:, 0]
+            found["counted"].append(F.cross_entropy(attention, batch.counted, reduction="none"))
         for name, place, looks in (
             ("described", DESCRIBING, batch.looks),
             ("meant", MEANING, batch.meant),
@@ -178,7 +188,7 @@ class LlmTraining(nn.Module):
             states.append(self.hidden(part, own, prefix))
             for name, missed in self.looks(part).items():
                 looks[name] += missed
-        for name in ("copied", "named", "described", "meant", "grounded", "repeated"):
+        for name in LOOKS:
             terms[name] = torch.cat([*looks[name], torch.zeros(1)]).mean()
         terms |= self.text_terms(batches, states)
         kept = torch.cat([s[b.pads] for s, b in zip(states, batches, strict=True)])

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -65,6 +66,7 @@ class Sequence_:
     looks: tuple[tuple[int, int], ...]  # (token, pad): the next word is said of that pad's cell
     grounds: tuple[tuple[int, int], ...]  # (token, pad): here ends a name of that pad's object
     repeats: tuple[tuple[int, int], ...]  # (token, token): the next word repeats that one
+    counts: tuple[tuple[int, tuple[int, ...]], ...]  # (token, tokens): the answer is their number
 
     @property
     def length(self) -> int:
@@ -98,6 +100,16 @@ def described_spans(sample: Sample) -> list[tuple[int, int, int]]:
                 if found >= 0:
                     first = place + found
                     spans.append((first, first + len(phrase), 3 * thing.row + thing.col))
+        place += len(segment_text(segment))
+    return spans
+
+
+def counted_spans(sample: Sample) -> list[tuple[int, tuple[int, ...]]]:
+    """(first character, cells of the last picture) of the answers that a number decides."""
+    spans, place = [], 0
+    for segment in sample.segments:
+        if isinstance(segment, Text) and segment.counted is not None:
+            spans.append((place, segment.counted))
         place += len(segment_text(segment))
     return spans
 
@@ -137,6 +149,7 @@ def encode(sample: Sample) -> Sequence_:
     described, looks = described_spans(sample), []
     names, grounds = grounded_spans(sample), []
     copied, repeats, token_of = copied_characters(sample), [], {}
+    counted, counts = counted_spans(sample), []
     for token, (begin, end) in zip(encoded.ids, encoded.offsets, strict=True):
         if token == pad:
             starts.append(len(ids))
@@ -150,6 +163,11 @@ def encode(sample: Sample) -> Sequence_:
                 if first <= begin < last and ids:
                     looks.append((len(ids) - 1, starts[-1] + cell))
             grounds += [(len(ids), starts[-1] + cell) for c, cell in names if begin <= c < end]
+            counts += [  # -1: the mark before the picture, which is all that nothing leaves
+                (len(ids) - 1, tuple(starts[-1] + cell for cell in (-1, *cells)))
+                for place, cells in counted
+                if begin <= place < end
+            ]
             sources = [copied[c] for c in range(begin, end) if c in copied]
             if sources:
                 repeats.append((len(ids) - 1, token_of[sources[0]]))
@@ -179,6 +197,7 @@ def encode(sample: Sample) -> Sequence_:
         looks=tuple(looks),
         grounds=tuple(grounds),
         repeats=tuple(repeats),
+        counts=tuple(counts),
     )
 
 
@@ -216,6 +235,9 @@ class Batch:
     looks: Tensor  # (N, 3) row, token and the pad that it may describe
     grounds: Tensor  # (N, 3) row, token and the pad of the object whose name ends there
     repeats: Tensor  # (N, 3) row, token and the earlier token that comes next again
+    counts: Tensor  # (N, 2) row and token whose next word says how many there are
+    counted: Tensor  # (N, L) shares of 1: the mark before the picture and the pads to be counted
+    touched: Tensor  # (D, 9) place in its row of `[IMG]` for a changed cell, else of the cell's pad
     weights: Tensor  # (B,) of the row's learned tokens: short answers are few and decide all
     named: Tensor  # (D, 9) place in its row of the last mention of a query's cell, else of [IMG]
 
@@ -225,6 +247,30 @@ def shared_prefix() -> Tensor:
     """Ids of the system turn and the opened user turn."""
     text = turn_text("system", SYSTEM_PROMPT) + open_turn_text("user")
     return torch.tensor(load_tokenizer().encode(text, add_special_tokens=False).ids[:-1])
+
+
+class QueryPlaces(NamedTuple):
+    """Places in a drawing sequence's row that its nine queries shall look at, -1 for none."""
+
+    copied: Tensor  # the pad of the query's own cell in the last picture
+    named: Tensor  # the last mention of the cell, else `[IMG]`
+    touched: Tensor  # `[IMG]` for a cell that the drawing changes, else the cell's pad
+    changed: Tensor  # bool, which cells those are
+    meant: int  # the pad of the one object that is taken or altered
+
+
+def query_places(sequence: Sequence_, first: int) -> QueryPlaces:
+    """Of a sequence with a drawing, of which the `first` tokens are left out."""
+    nine, sign = torch.arange(9), len(sequence.ids) - first - 1
+    last = sequence.starts[-1] - first + nine if sequence.starts else nine * 0 - 1
+    changed, meant = torch.zeros(9, dtype=torch.bool), -1
+    if sequence.shown:
+        taken, cells = changed_cells(sequence.shown[-1], sequence.drawn)
+        changed[cells] = True
+        meant = int(last[taken[0]]) if len(taken) == 1 else -1
+    named = torch.where(sequence.mentions >= first, sequence.mentions - first, sign)
+    touched = torch.where(changed & (last >= 0), sign, last)
+    return QueryPlaces(last, named, touched, changed, meant)
 
 
 def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
@@ -238,7 +284,8 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
     valid = torch.zeros(count, length, dtype=torch.bool)
     pads, queries, shown, drawn, copied, named = [], [], [], [], [], []
     nine = torch.arange(9)
-    looks, grounds, repeats, meant, changed = [], [], [], [], []
+    looks, grounds, repeats, meant, changed, touched = [], [], [], [], [], []
+    counts, counted = [], []
     for row, sequence in enumerate(sequences):
         assert not skip or torch.equal(sequence.ids[:first], shared_prefix())
         words = len(sequence.ids) - first
@@ -250,23 +297,23 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
         looks += [(row, token - first, pad - first) for token, pad in sequence.looks]
         grounds += [(row, token - first, pad - first) for token, pad in sequence.grounds]
         repeats += [(row, token - first, old - first) for token, old in sequence.repeats]
+        for token, marks in sequence.counts:
+            counts.append((row, token - first))
+            share = torch.zeros(length)
+            share[torch.tensor(marks) - first] = 1 / len(marks)
+            counted.append(share)
         pads += [row * length + start - first for start in sequence.starts]
         shown += sequence.shown
         if sequence.drawn is not None:
             queries.append(row * length + words)
             drawn.append(sequence.drawn)
-            last = sequence.starts[-1] - first + nine if sequence.starts else nine * 0 - 1
-            copied.append(last)
-            altered = torch.zeros(9, dtype=torch.bool)
-            if sequence.shown:
-                taken, cells = changed_cells(sequence.shown[-1], sequence.drawn)
-                altered[cells] = True
-                if len(taken) == 1:
-                    meant.append((row, words - 1, int(last[taken[0]])))
-            changed.append(altered)
-            sign = words - 1  # `[IMG]`, where a query looks whose cell is not named
-            told = sequence.mentions >= first
-            named.append(torch.where(told, sequence.mentions - first, sign))
+            looks_at = query_places(sequence, first)
+            copied.append(looks_at.copied)
+            named.append(looks_at.named)
+            touched.append(looks_at.touched)
+            changed.append(looks_at.changed)
+            if looks_at.meant >= 0:
+                meant.append((row, words - 1, looks_at.meant))
     return Batch(
         sequences=sequences,
         ids=ids,
@@ -284,6 +331,9 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
         looks=torch.tensor(looks, dtype=torch.long).view(-1, 3),
         grounds=torch.tensor(grounds, dtype=torch.long).view(-1, 3),
         repeats=torch.tensor(repeats, dtype=torch.long).view(-1, 3),
+        counts=torch.tensor(counts, dtype=torch.long).view(-1, 2),
+        counted=torch.stack(counted) if counted else torch.zeros(0, length),
+        touched=torch.stack(touched) if touched else nine[None, :][:0],
         weights=torch.tensor([ANSWER_WEIGHT if s.kind == "question" else 1.0 for s in sequences]),
         named=torch.stack(named) if named else nine[None, :][:0],
     )

@@ -18,7 +18,7 @@ from training.language import (
     plural,
     with_article,
 )
-from training.samples import Sample, assistant, dialogue_sample, user
+from training.samples import Sample, Turn, assistant, dialogue_sample, user
 from training.world import (
     BACKGROUNDS,
     COLORS,
@@ -43,11 +43,20 @@ DESCRIBE_QUESTIONS = (
 
 @dataclass(frozen=True)
 class Question:
-    """`about` is the cell that must be looked at, where it is a single one."""
+    """`about` is the cell that must be looked at, where it is a single one.
+
+    `counted` are the cells of all objects that are asked for, where their number is the answer.
+    """
 
     text: str
     answer: str
     about: int | None = None
+    counted: tuple[int, ...] | None = None
+
+
+def reply(question: Question) -> Turn:
+    """The assistant's turn that answers."""
+    return assistant(question.answer, about=question.about, counted=question.counted)
 
 
 def cell_of(thing: Object) -> int:
@@ -115,6 +124,13 @@ def ask_size(rng: random.Random, scene: Scene) -> Question:
     return Question(form.format(name), thing.size, cell_of(thing))
 
 
+def fitting(scene: Scene, color: str | None = None, shape: str | None = None) -> tuple[int, ...]:
+    """Cells of all objects of that colour and that shape; None is any."""
+    return tuple(
+        cell_of(o) for o in scene.objects if color in (None, o.color) and shape in (None, o.shape)
+    )
+
+
 def ask_count(rng: random.Random, scene: Scene) -> Question:
     kind = rng.random()
     thing = rng.choice(scene.objects)
@@ -122,18 +138,17 @@ def ask_count(rng: random.Random, scene: Scene) -> Question:
     if rng.random() < 0.3:
         color, shape = rng.choice(tuple(COLORS)), rng.choice(SHAPES)
     if kind < 0.4:
-        what, count = rng.choice(("objects", "shapes", "things")), len(scene.objects)
+        what, found = rng.choice(("objects", "shapes", "things")), fitting(scene)
     elif kind < 0.6:
-        what, count = plural(shape), sum(o.shape == shape for o in scene.objects)
+        what, found = plural(shape), fitting(scene, shape=shape)
     elif kind < 0.8:
-        what, count = f"{color} objects", sum(o.color == color for o in scene.objects)
+        what, found = f"{color} objects", fitting(scene, color=color)
     else:
-        what = f"{color} {plural(shape)}"
-        count = sum((o.color, o.shape) == (color, shape) for o in scene.objects)
+        what, found = f"{color} {plural(shape)}", fitting(scene, color, shape)
     form = rng.choice(
         ("how many {} are there?", "how many {} do you see?", "how many {} are in the picture?")
     )
-    return Question(form.format(what), NUMBERS[count])
+    return Question(form.format(what), NUMBERS[len(found)], counted=found)
 
 
 def nameable(scene: Scene) -> list[Object]:
@@ -189,8 +204,14 @@ def ask_background(rng: random.Random, scene: Scene) -> Question:
     return Question(rng.choice(texts), scene.background)
 
 
-def yes_no(text: str, truth: bool, thing: Object | None = None) -> Question:
-    return Question(text, "yes" if truth else "no", None if thing is None else cell_of(thing))
+def yes_no(
+    text: str,
+    truth: bool,
+    thing: Object | None = None,
+    counted: tuple[int, ...] | None = None,
+) -> Question:
+    answer = "yes" if truth else "no"
+    return Question(text, answer, None if thing is None else cell_of(thing), counted)
 
 
 def is_there(rng: random.Random, scene: Scene) -> Question:
@@ -204,10 +225,10 @@ def is_there(rng: random.Random, scene: Scene) -> Question:
     kind = rng.random()
     form = rng.choice(("is there {}?", "do you see {}?", "does the picture show {}?"))
     if kind < 0.3:
-        truth = any(o.shape == shape for o in scene.objects)
-        return yes_no(form.format(with_article(shape)), truth)
-    truth = any((o.color, o.shape) == (color, shape) for o in scene.objects)
-    return yes_no(form.format(with_article(f"{color} {shape}")), truth)
+        found, name = fitting(scene, shape=shape), with_article(shape)
+    else:
+        found, name = fitting(scene, color, shape), with_article(f"{color} {shape}")
+    return yes_no(form.format(name), bool(found), counted=found)
 
 
 def is_color(rng: random.Random, scene: Scene) -> Question:
@@ -255,8 +276,8 @@ def are_there(rng: random.Random, scene: Scene) -> Question:
     count = rng.choice((len(scene.objects), rng.randint(1, 3)))
     what = "object" if count == 1 else "objects"
     verb = "is" if count == 1 else "are"
-    truth = count == len(scene.objects)
-    return yes_no(f"{verb} there {NUMBERS[count]} {what} in the picture?", truth)
+    truth, found = count == len(scene.objects), fitting(scene)
+    return yes_no(f"{verb} there {NUMBERS[count]} {what} in the picture?", truth, counted=found)
 
 
 YES_NO = (is_there, is_there, is_color, is_related, is_at, is_size, is_background, are_there)
@@ -295,15 +316,9 @@ def question_sample(rng: random.Random, split: str = "train", kind: str | None =
     """A picture, and one to three questions in the same chat: the later ones bring no picture."""
     scene = sample_scene(rng, split)
     first, *others = (ask(rng, scene, kind) for _ in range(rng.choice((1, 1, 2, 3))))
-    turns = [
-        user(QUESTION_REQUEST, first.text, scene),
-        assistant(first.answer, about=first.about),
-    ]
+    turns = [user(QUESTION_REQUEST, first.text, scene), reply(first)]
     for question in others:
-        turns += [
-            user(QUESTION_REQUEST, question.text),
-            assistant(question.answer, about=question.about),
-        ]
+        turns += [user(QUESTION_REQUEST, question.text), reply(question)]
     return dialogue_sample("question", turns)
 
 

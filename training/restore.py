@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from . import eyes, tower, vae
+from . import eyes, llm, tower, vae
 from .common import RUNS, read_safetensors, write_safetensors
 from .export import STATE, WEIGHTS
 
@@ -48,7 +48,8 @@ def part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def restore_runs(folder: Path) -> None:
     """Write runs for all stages from a published folder and the heads beside the training.
 
-    VAE, tower and eyes count as done; UNet and LLM begin their schedules anew, from these weights.
+    VAE, tower and eyes count as done; the UNet begins its schedule anew from these weights, and the
+    LLM does the last part of its schedule again.
 
     Raises: FileExistsError if a run is already there: it would be lost.
     """
@@ -67,7 +68,7 @@ def restore_runs(folder: Path) -> None:
     begin_run("tower", training, tower.SCHEDULE.steps)
     write_safetensors(training, RUNS / "tower.safetensors", {})
     language = training_names(published) | part(heads, "llm.")
-    begin_run("llm", language, 0)
+    begin_run("llm", language, llm.AGAIN_FROM)
     seeing = filled(eyes.Eyes(), part(language, "eyes."))
     begin_run("eyes", seeing, eyes.SCHEDULE.steps)
     write_safetensors(seeing, RUNS / "eyes.safetensors", {})

@@ -1,7 +1,7 @@
 """What a training sample is: the segments of a dialogue, just as the nodes send it to the LLM."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from blip3u_core.prompt import (
     CAPTION_REQUEST,
@@ -22,12 +22,13 @@ class Text:
     """Words; with `loss` the LLM learns to write them itself.
 
     `about` is the cell of the last picture that the words are about, for a head that is taught to
-    look there.
+    look there; `counted` are the cells whose number decides them.
     """
 
     text: str
     loss: bool = False
     about: int | None = None
+    counted: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Turn:
     text: str
     pictures: tuple[Scene, ...] = ()
     about: int | None = None
+    counted: tuple[int, ...] | None = None
 
 
 def user(request: str, prompt: str = "", *pictures: Scene) -> Turn:
@@ -90,8 +92,13 @@ def user(request: str, prompt: str = "", *pictures: Scene) -> Turn:
     return Turn("user", fill_request(request, prompt, len(pictures)), pictures)
 
 
-def assistant(text: str, *pictures: Scene, about: int | None = None) -> Turn:
-    return Turn("assistant", text, pictures, about)
+def assistant(
+    text: str,
+    *pictures: Scene,
+    about: int | None = None,
+    counted: tuple[int, ...] | None = None,
+) -> Turn:
+    return Turn("assistant", text, pictures, about, counted)
 
 
 def drawn_turn(scene: Scene) -> Turn:
@@ -100,14 +107,18 @@ def drawn_turn(scene: Scene) -> Turn:
 
 
 def with_pictures(
-    text: str, pictures: Sequence[Scene], loss: bool, about: int | None = None
+    text: str,
+    pictures: Sequence[Scene],
+    loss: bool,
+    about: int | None = None,
+    counted: tuple[int, ...] | None = None,
 ) -> Iterator[Segment]:
     """Cut `text` at its picture marks and put the scenes there."""
     pieces = text.split(PICTURE)
     assert len(pieces) == len(pictures) + 1, f"{len(pictures)} pictures for the marks of {text!r}"
     for piece, picture in zip(pieces, [*pictures, None], strict=True):
         if piece:
-            yield Text(piece, loss, about)
+            yield Text(piece, loss, about, counted)
         if picture is not None:
             yield Shown(picture)
 
@@ -118,7 +129,8 @@ def turn_segments(turn: Turn) -> Iterator[Segment]:
         return
     yield Text(open_turn_text(turn.role))
     words = turn.text + TURN_END
-    yield from with_pictures(words, turn.pictures, turn.text != PICTURE, turn.about)
+    learned = turn.text != PICTURE
+    yield from with_pictures(words, turn.pictures, learned, turn.about, turn.counted)
     yield Text("\n")
 
 
@@ -128,7 +140,7 @@ def merged(segments: Sequence[Segment]) -> tuple[Segment, ...]:
     for segment in segments:
         last = result[-1] if result else None
         if isinstance(segment, Text) and isinstance(last, Text) and last.loss == segment.loss:
-            result[-1] = Text(last.text + segment.text, last.loss, last.about)
+            result[-1] = replace(last, text=last.text + segment.text)
         else:
             result.append(segment)
     return tuple(result)

@@ -16,7 +16,7 @@ from benchmarks.meaning_rows import Report
 from benchmarks.rates import Rate
 from blip3u_core.pipeline import Pipeline
 from training.dialogues import Story
-from training.edits import Edit
+from training.edits import Edit, reworded
 from training.language import Caption, describe
 from training.riddles import Riddle
 from training.world import Object, Scene, render, sample_scene
@@ -49,7 +49,7 @@ class PerfectModel:
         return [case.answer for case in self.cases]
 
     def plan_edits(self, pictures, instructions):
-        return [describe(e.source) for e in self.cases], [describe(e.target) for e in self.cases]
+        return [describe(e.source) for e in self.cases], [reworded(e) for e in self.cases]
 
     def encode(self, pictures):
         return pictures

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from blip3u_core.prompt import INSTRUCTION_REQUEST, QUESTION_REQUEST
 from training import eyes, llm, llm_data, tower, unet, vae
 from training.common import Chance, Run, Schedule, write_safetensors
+from training.muon import Muon
+from training.samples import assistant, dialogue_sample, user
 from training.scenes import render_batch, sample_scenes
 from training.world import Object, Scene
 
@@ -83,6 +86,58 @@ def test_a_step_moves_and_a_resumed_run_equals_an_unbroken_one(
     second.go(losses, seed=1)
     for key, value in second.averaged_weights().items():
         torch.testing.assert_close(value, unbroken[key], rtol=0, atol=1e-6, msg=key)
+
+
+def test_muon_steps_as_torchs_does_in_bfloat16():
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((24, 40), (24, 40), (48, 16))
+    ours = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    start = [param.detach().clone() for param in ours]
+    theirs = [torch.nn.Parameter(param.clone()) for param in start]
+    options = {"lr": 0.01, "weight_decay": 0.1}
+    optimizers = (
+        Muon(ours, **options),
+        torch.optim.Muon(theirs, **options, adjust_lr_fn="match_rms_adamw"),
+    )
+    for _ in range(3):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            other.grad = one.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for one, other, before in zip(ours, theirs, start, strict=True):
+        moved = (other - before).norm()
+        assert (one - other).norm() / moved < 0.02  # bfloat16 has 8 bits
+
+
+def test_answers_that_count_look_at_what_they_count():
+    scene = Scene("day", (Object("star", "red", "big", 0, 1), Object("ring", "red", "small", 2, 2)))
+    turns = [
+        user(QUESTION_REQUEST, "how many red objects are there?", scene),
+        assistant("two", counted=(1, 8)),
+        user(QUESTION_REQUEST, "is there a blue star?"),
+        assistant("no", counted=()),
+    ]
+    sequence = llm_data.encode(dialogue_sample("question", turns))
+    (start,) = sequence.starts
+    (first, two), (second, no) = sequence.counts
+    assert two == (start - 1, start + 1, start + 8)
+    assert no == (start - 1,)
+    assert sequence.learned[first + 1]
+    assert not sequence.learned[first]
+    assert second > first
+    batch = llm_data.collate([sequence])
+    assert batch.counted.sum(1).tolist() == pytest.approx([1, 1])
+
+
+def test_changed_cells_look_at_the_sign_and_others_at_themselves():
+    before = Scene("day", (Object("star", "red", "big", 0, 0), Object("ring", "blue", "big", 1, 1)))
+    after = before.with_objects((replace(before.objects[0], row=0, col=2), before.objects[1]))
+    request = user(INSTRUCTION_REQUEST, "move the star to the top right", before)
+    batch = llm_data.collate([llm_data.encode(dialogue_sample("edit", [request], after))])
+    sign = int(batch.queries[0, 0]) - 1
+    (pads,) = batch.pads.tolist()
+    assert batch.touched[0].tolist() == [sign, pads[1], sign, *pads[3:]]
 
 
 def test_empty_moments_warm_up_again():

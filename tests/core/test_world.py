@@ -8,10 +8,10 @@ import pytest
 
 from blip3u_core.prompt import IMG, PICTURE
 from training.copying import copied_words
-from training.dialogues import MIX, SAMPLERS, corpus, sample_any, sample_story
+from training.dialogues import MIX, SAMPLERS, corpus, descriptions, sample_any, sample_story
 from training.edits import EDITS, sample_edit
 from training.grounding import grounded_names
-from training.language import describe, look_words, sample_caption
+from training.language import NUMBERS, describe, look_words, reworded_order, sample_caption
 from training.llm_data import last_mentions
 from training.questions import ask, ask_yes_no
 from training.riddles import sample_riddle
@@ -172,6 +172,37 @@ def test_a_rewritten_description_copies_from_the_words_that_keep_or_change_it():
     assert copied_words(before, 0, len(before)) == {}
 
 
+def test_a_rewritten_description_keeps_the_order_of_what_it_rewrites():
+    star, ring = Object("star", "red", "big", 0, 0), Object("ring", "blue", "small", 1, 1)
+    cross = Object("cross", "pink", "big", 0, 1)
+    moved = replace(star, row=2, col=2)
+    before = [star, ring]
+    for after, order in {
+        (moved, ring): [moved, ring],
+        (star, ring, cross): [star, ring, cross],
+        (ring,): [ring],
+        (star, ring): [star, ring],
+    }.items():
+        scene = Scene("day", ()).with_objects(after)
+        assert reworded_order(before, scene) == order
+    text = describe(Scene("day", ()).with_objects((moved, ring)), [moved, ring])
+    assert text.startswith("a big red star at the bottom right and a small blue ring")
+
+
+def test_what_is_counted_is_the_answer():
+    rng = random.Random(17)
+    seen = set()
+    for _ in range(300):
+        scene = sample_scene(rng)
+        question = ask(rng, scene, "count")
+        assert NUMBERS[len(question.counted)] == question.answer
+        assert {divmod(cell, 3) for cell in question.counted} <= {o.cell for o in scene.objects}
+        question = ask_yes_no(rng, scene)
+        if question.counted is not None and "two" not in question.text:
+            seen.add((bool(question.counted), question.answer))
+    assert {(True, "yes"), (False, "no")} <= seen
+
+
 def test_half_of_the_yes_no_answers_are_no():
     rng = random.Random(5)
     answers = [ask_yes_no(rng, sample_scene(rng)).answer for _ in range(400)]
@@ -218,8 +249,8 @@ def test_a_story_has_a_sentence_for_every_picture():
     for _ in range(50):
         story = sample_story(rng)
         assert len(story.sentences) == len(story.scenes) >= 2
-        for sentence, scene in zip(story.sentences, story.scenes, strict=True):
-            assert describe(scene) in sentence
+        for sentence, text in zip(story.sentences, descriptions(story.scenes), strict=True):
+            assert text in sentence
 
 
 def test_the_corpus_holds_no_marks_and_repeats():
