@@ -273,6 +273,11 @@ def query_places(sequence: Sequence_, first: int) -> QueryPlaces:
     return QueryPlaces(last, named, touched, changed, meant)
 
 
+def stacked(rows: Sequence[Tensor]) -> Tensor:
+    """(N, 9), also where N is 0."""
+    return torch.stack(list(rows)) if rows else torch.zeros(0, 9, dtype=torch.long)
+
+
 def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
     """Pad to one length; with `skip` the shared prefix, which all must begin with, is left out."""
     first = len(shared_prefix()) if skip else 0
@@ -282,10 +287,9 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
     positions = torch.zeros(3, count, length, dtype=torch.long)
     targets = torch.full((count, length), -100)
     valid = torch.zeros(count, length, dtype=torch.bool)
-    pads, queries, shown, drawn, copied, named = [], [], [], [], [], []
+    pads, queries, shown, drawn, places = [], [], [], [], []
+    looks, grounds, repeats, meant, counts, counted = [], [], [], [], [], []
     nine = torch.arange(9)
-    looks, grounds, repeats, meant, changed, touched = [], [], [], [], [], []
-    counts, counted = [], []
     for row, sequence in enumerate(sequences):
         assert not skip or torch.equal(sequence.ids[:first], shared_prefix())
         words = len(sequence.ids) - first
@@ -307,13 +311,9 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
         if sequence.drawn is not None:
             queries.append(row * length + words)
             drawn.append(sequence.drawn)
-            looks_at = query_places(sequence, first)
-            copied.append(looks_at.copied)
-            named.append(looks_at.named)
-            touched.append(looks_at.touched)
-            changed.append(looks_at.changed)
-            if looks_at.meant >= 0:
-                meant.append((row, words - 1, looks_at.meant))
+            places.append(query_places(sequence, first))
+            if places[-1].meant >= 0:
+                meant.append((row, words - 1, places[-1].meant))
     return Batch(
         sequences=sequences,
         ids=ids,
@@ -325,15 +325,15 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
         shown=shown,
         drawn=drawn,
         skipped=first,
-        copied=torch.stack(copied) if copied else nine[None, :][:0],
+        copied=stacked([place.copied for place in places]),
         meant=torch.tensor(meant, dtype=torch.long).view(-1, 3),
-        changed=torch.stack(changed) if changed else torch.zeros(0, 9, dtype=torch.bool),
+        changed=stacked([place.changed for place in places]).bool(),
         looks=torch.tensor(looks, dtype=torch.long).view(-1, 3),
         grounds=torch.tensor(grounds, dtype=torch.long).view(-1, 3),
         repeats=torch.tensor(repeats, dtype=torch.long).view(-1, 3),
         counts=torch.tensor(counts, dtype=torch.long).view(-1, 2),
         counted=torch.stack(counted) if counted else torch.zeros(0, length),
-        touched=torch.stack(touched) if touched else nine[None, :][:0],
+        touched=stacked([place.touched for place in places]),
         weights=torch.tensor([ANSWER_WEIGHT if s.kind == "question" else 1.0 for s in sequences]),
-        named=torch.stack(named) if named else nine[None, :][:0],
+        named=stacked([place.named for place in places]),
     )
