@@ -16,6 +16,7 @@ from .in_host import call_in_host, load_pack, pack_module
 from .measure import ROUNDS, Row, Times, alternate, threads
 
 GOAL = 1.03
+GOAL_PREVIEW = 0.02
 STEPS = 10
 SCALE = 3.0
 NUM_QUERIES = 64
@@ -31,6 +32,12 @@ def rows(minimal: bool) -> Iterator[Row]:
             GOAL,
             f"{times.describe(name, 'bare')}; results differ by {result['difference'][name]:.0e}",
         )
+    yield Row(
+        "a preview at every step against CLIP Feature Sampler",
+        times.ratio("previews", "CLIP Feature Sampler"),
+        GOAL_PREVIEW,
+        times.describe("previews", "CLIP Feature Sampler"),
+    )
 
 
 def measure_in_host(minimal: bool, rounds: int = ROUNDS) -> dict[str, Any]:
@@ -59,6 +66,14 @@ def measure_in_host(minimal: bool, rounds: int = ROUNDS) -> dict[str, Any]:
         given = (patcher, 5, STEPS, SCALE, "euler", "simple", positive, negative, empty)
         return stock.sample(*given)[0]["samples"]
 
+    def previews() -> None:
+        factors = patcher.model.latent_format
+        previewer = import_module("latent_preview").Latent2RGBPreviewer(
+            factors.latent_rgb_factors, factors.latent_rgb_factors_bias
+        )
+        for _ in range(STEPS):
+            previewer.decode_latent_to_preview_image("JPEG", empty["samples"])
+
     functions = {"bare": bare, "CLIP Feature Sampler": by_node, "KSampler": by_ksampler}
     with threads(1), torch.inference_mode():  # as the host's executor runs every node
         by_node()  # the host places the weights
@@ -66,6 +81,7 @@ def measure_in_host(minimal: bool, rounds: int = ROUNDS) -> dict[str, Any]:
         difference = {
             name: float((run() - expected).abs().max()) for name, run in functions.items()
         }
+        functions |= {"previews": previews}
         times = alternate(functions, 2 if minimal else rounds)
     return {"seconds": times.seconds, "difference": difference}
 
