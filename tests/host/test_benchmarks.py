@@ -28,5 +28,5 @@ def test_loading_the_pack_imports_no_heavy_package() -> None:
 
 def test_the_hosts_samplers_give_what_the_bare_loop_gives() -> None:
     result = call_in_host("sampler", "measure_in_host", True)
-    assert set(result["seconds"]) == {"bare", "CLIP Feature Sampler", "KSampler"}
+    assert set(result["seconds"]) == {"bare", "CLIP Feature Sampler", "KSampler", "previews"}
     assert max(result["difference"].values()) < 1e-5
