@@ -191,16 +191,16 @@ SAMPLERS: dict[str, Callable[[random.Random, str], Sample]] = {
     "talk": small_talk_sample,
 }
 MIX = {
-    "caption": 6.0,
-    "edit": 12.0,
-    "reconstruct": 0.5,
+    "caption": 5.0,
+    "edit": 13.0,
+    "reconstruct": 0.3,
     "question": 12.0,
-    "describe": 2.0,
-    "edit_plan": 7.0,
-    "riddle": 3.0,
-    "dialogue": 7.0,
-    "story": 3.0,
-    "talk": 0.5,
+    "describe": 0.7,
+    "edit_plan": 9.0,
+    "riddle": 2.0,
+    "dialogue": 8.0,
+    "story": 4.0,
+    "talk": 0.3,
 }
 
 

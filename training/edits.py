@@ -215,8 +215,11 @@ def reworded(edit: Edit) -> str:
 
 
 def edit_plan_sample(rng: random.Random, split: str = "train") -> Sample:
+    return edit_plan_of(sample_edit(rng, split))
+
+
+def edit_plan_of(edit: Edit) -> Sample:
     """Way b: the description of the source, then of the target."""
-    edit = sample_edit(rng, split)
     turns = [
         user(DESCRIBE_REQUEST, "", edit.source),
         assistant(describe(edit.source)),

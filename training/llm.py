@@ -28,7 +28,7 @@ from .scenes import (
 from .world import Scene
 
 SCHEDULE = Schedule(
-    steps=9200, lr=1.2e-3, batch=36, warmup=100, ema=0.99, flat=0.78, save_every=50, muon=True
+    steps=12000, lr=1.2e-3, batch=36, warmup=100, ema=0.99, flat=0.78, save_every=50, muon=True
 )
 OUTER = ("embed_tokens", "heads.", "cells.", "kept.", "regress.")
 
@@ -52,9 +52,16 @@ WEIGHTS |= {"copied": 0.15, "named": 0.15, "routed": 0.2, "described": 0.15, "me
 WEIGHTS |= {"grounded": 0.15, "repeated": 0.15, "touched": 0.15, "counted": 0.15}
 CHANGED_WEIGHT = 4.0  # of the cells that an edit changes, against 1 for all others
 # (layer, head) of the text model whose attention is taught where to look
-COPYING, NAMING, DESCRIBING, MEANING = (2, 0), (3, 3), (3, 0), (2, 3)
-GROUNDING, REPEATING, TOUCHING, COUNTING = (1, 1), (4, 1), (3, 1), (3, 2)
-LOOKS = ("copied", "named", "touched", "counted", "described", "meant", "grounded", "repeated")
+HEADS = {
+    "grounded": (1, 1),
+    "copied": (2, 0),
+    "meant": (2, 3),
+    "described": (3, 0),
+    "touched": (3, 1),
+    "counted": (3, 2),
+    "named": (3, 3),
+    "repeated": (4, 1),
+}
 NULL_SHARE = 0.1
 NOISE_DRAWS = 3
 CHUNKS = 3  # parts of a step, each of samples of about one length
@@ -80,17 +87,17 @@ class LlmTraining(nn.Module):
         begin_dit(self.dit)
         self.routes = Routes(self.dit)
         self.watched: dict[int, tuple[Tensor, tuple[Tensor, Tensor]]] = {}
-        for layer in {GROUNDING[0], COPYING[0], NAMING[0], REPEATING[0]}:
+        for layer in {layer for layer, _ in HEADS.values()}:
             self.model.layers[layer].self_attn.register_forward_pre_hook(
                 lambda _, arguments, layer=layer: self.watched.update({layer: arguments[:2]})
             )
 
-    def attention(self, place: tuple[int, int], rows: Tensor, columns: Tensor) -> Tensor:
-        """Logarithms of one head's attention in the last pass, (N, K, L).
+    def attention(self, name: str, rows: Tensor, columns: Tensor) -> Tensor:
+        """Logarithms of one of the `HEADS`' attention in the last pass, (N, K, L).
 
         Args: rows: (N,) of the batch; columns: (N, K), the tokens that look.
         """
-        layer, head = place
+        layer, head = HEADS[name]
         attention = self.model.layers[layer].self_attn
         x, (cos, sin) = self.watched[layer]
         size = attention.head_dim
@@ -106,12 +113,10 @@ class LlmTraining(nn.Module):
         later = torch.arange(x.shape[1]) > columns[..., None]
         return scores.masked_fill(later, -1e4).log_softmax(-1)
 
-    def looking(
-        self, place: tuple[int, int], rows: Tensor, columns: Tensor, wanted: Tensor
-    ) -> Tensor:
+    def looking(self, name: str, rows: Tensor, columns: Tensor, wanted: Tensor) -> Tensor:
         """Cross-entropies of that attention where `wanted` (N, K), a place in the row, is one."""
         known = wanted >= 0
-        attention = self.attention(place, rows, columns)[known]
+        attention = self.attention(name, rows, columns)[known]
         return -attention.gather(1, wanted[known][:, None])[:, 0]
 
     def looks(self, batch: Batch) -> dict[str, list[Tensor]]:
@@ -120,22 +125,15 @@ class LlmTraining(nn.Module):
         if batch.drawn:
             rows = batch.queries[:, 0] // batch.ids.shape[1]
             columns = batch.queries % batch.ids.shape[1]
-            found["copied"].append(self.looking(COPYING, rows, columns, batch.copied))
-            found["named"].append(self.looking(NAMING, rows, columns, batch.named))
-            found["touched"].append(self.looking(TOUCHING, rows, columns, batch.touched))
+            for name in ("copied", "named", "touched"):
+                found[name].append(self.looking(name, rows, columns, getattr(batch, name)))
         if len(batch.counts):
             row, token = batch.counts.T
-            attention = self.attention(COUNTING, row, token[:, None])[:, 0]
+            attention = self.attention("counted", row, token[:, None])[:, 0]
             found["counted"].append(F.cross_entropy(attention, batch.counted, reduction="none"))
-        for name, place, looks in (
-            ("described", DESCRIBING, batch.looks),
-            ("meant", MEANING, batch.meant),
-            ("grounded", GROUNDING, batch.grounds),
-            ("repeated", REPEATING, batch.repeats),
-        ):
-            if len(looks):
-                row, token, pad = looks.T
-                found[name].append(self.looking(place, row, token[:, None], pad[:, None]))
+        for name, looks in batch.looks.items():
+            row, token, place = looks.T
+            found[name].append(self.looking(name, row, token[:, None], place[:, None]))
         return found
 
     def begin(self, folder=RUNS) -> None:
@@ -188,7 +186,7 @@ class LlmTraining(nn.Module):
             states.append(self.hidden(part, own, prefix))
             for name, missed in self.looks(part).items():
                 looks[name] += missed
-        for name in LOOKS:
+        for name in HEADS:
             terms[name] = torch.cat([*looks[name], torch.zeros(1)]).mean()
         terms |= self.text_terms(batches, states)
         kept = torch.cat([s[b.pads] for s, b in zip(states, batches, strict=True)])
@@ -208,7 +206,7 @@ class LlmTraining(nn.Module):
             places = (flat >= 0).nonzero().flatten()
             picked.append(state[places])
             targets.append(flat[places])
-            weights.append(batch.weights[places // batch.ids.shape[1]])
+            weights.append(batch.weights.flatten()[places])
         target, weight = torch.cat(targets), torch.cat(weights)
         logits = self.model.embed_tokens.project(torch.cat(picked))
         right = (logits.detach().argmax(-1) == target).float().mean()

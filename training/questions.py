@@ -245,7 +245,7 @@ def is_related(rng: random.Random, scene: Scene) -> Question:
     relation = rng.choice(relations(a, b))
     truth = rng.random() < 0.5
     phrase = rng.choice(RELATION_PHRASES[relation if truth else OPPOSITE[relation]])
-    return yes_no(f"is {reference(rng, scene, a)} {phrase} {reference(rng, scene, b)}?", truth)
+    return yes_no(f"is {reference(rng, scene, a)} {phrase} {reference(rng, scene, b)}?", truth, a)
 
 
 def is_at(rng: random.Random, scene: Scene) -> Question:
@@ -312,10 +312,25 @@ def ask(rng: random.Random, scene: Scene, kind: str | None = None) -> Question:
     return QUESTIONS[kind](rng, scene)
 
 
-def question_sample(rng: random.Random, split: str = "train", kind: str | None = None) -> Sample:
+def ask_closely(rng: random.Random, scene: Scene) -> Question:
+    """What is learned last: relations and settings that are not so, more than one of a kind."""
+    form = rng.choice((is_related, is_related, is_background, is_at, ask_count))
+    wanted = rng.choice((("yes", "two"), ("no", "two")))
+    for _ in range(20):
+        question = form(rng, scene)
+        if question.answer in wanted:
+            break
+    return question
+
+
+def question_sample(rng: random.Random, split: str = "train") -> Sample:
     """A picture, and one to three questions in the same chat: the later ones bring no picture."""
     scene = sample_scene(rng, split)
-    first, *others = (ask(rng, scene, kind) for _ in range(rng.choice((1, 1, 2, 3))))
+    questions = [
+        ask_closely(rng, scene) if rng.random() < 0.45 else ask(rng, scene)
+        for _ in range(rng.choice((1, 1, 2, 3)))
+    ]
+    first, *others = questions
     turns = [user(QUESTION_REQUEST, first.text, scene), reply(first)]
     for question in others:
         turns += [user(QUESTION_REQUEST, question.text), reply(question)]

@@ -9,13 +9,14 @@ import pytest
 from blip3u_core.prompt import IMG, PICTURE
 from training.copying import copied_words
 from training.dialogues import MIX, SAMPLERS, corpus, descriptions, sample_any, sample_story
-from training.edits import EDITS, sample_edit
+from training.edits import EDITS, edit_plan_of, sample_edit
 from training.grounding import grounded_names
 from training.language import NUMBERS, describe, look_words, reworded_order, sample_caption
-from training.llm_data import last_mentions
-from training.questions import ask, ask_yes_no
+from training.questions import ask, ask_yes_no, cell_of
+from training.rewriting import decisive_characters, rewritings
 from training.riddles import sample_riddle
 from training.samples import Drawn, Shown, Text
+from training.sequences import encode, last_mentions
 from training.world import (
     BACKGROUNDS,
     Object,
@@ -187,6 +188,44 @@ def test_a_rewritten_description_keeps_the_order_of_what_it_rewrites():
         assert reworded_order(before, scene) == order
     text = describe(Scene("day", ()).with_objects((moved, ring)), [moved, ring])
     assert text.startswith("a big red star at the bottom right and a small blue ring")
+
+
+def test_a_rewriting_knows_its_object_and_the_words_that_decide():
+    rng = random.Random(21)
+    kinds = set()
+    for _ in range(300):
+        edit = sample_edit(rng)
+        sample = edit_plan_of(edit)
+        (rewriting,) = rewritings(sample)
+        text, source = sample.text, set(edit.source.objects)
+        kept = {thing for _, _, thing in rewriting.phrases if thing is not None}
+        assert kept == source & set(edit.target.objects)
+        gone = source - set(edit.target.objects)
+        assert rewriting.meant == (gone.pop() if gone else None)
+        decisive = decisive_characters(sample)
+        assert min(decisive) >= rewriting.start
+        if edit.kind == "recolor":
+            (new,) = set(edit.target.objects) - source
+            words = "".join(text[place] for place in sorted(decisive))
+            assert words == new.color
+        kinds.add(edit.kind)
+    assert kinds == set(EDITS)
+
+
+def test_words_of_a_rewriting_look_where_queries_would():
+    rng = random.Random(22)
+    for _ in range(100):
+        edit = sample_edit(rng, kind=rng.choice(("recolor", "move", "remove")))
+        sequence = encode(edit_plan_of(edit))
+        ((opener, meant),) = sequence.looks["meant"]
+        cells = {cell_of(thing) for thing in edit.source.objects}
+        assert meant - sequence.starts[0] in cells
+        looked = {place for _, place in sequence.looks["touched"]}
+        new = set(edit.target.objects) - set(edit.source.objects)
+        assert (opener in looked) == bool(new)
+        stay = set(edit.target.objects) & set(edit.source.objects)
+        assert looked - {opener} == {sequence.starts[0] + cell_of(thing) for thing in stay}
+        assert all(token >= opener for token, _ in sequence.looks["touched"])
 
 
 def test_what_is_counted_is_the_answer():

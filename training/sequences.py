@@ -1,0 +1,273 @@
+"""One sample as tensors: its ids and positions, what is learned, and where taught heads look."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from blip3u_core.prompt import TURN_END
+
+from .copying import copied_characters
+from .grounding import grounded_spans
+from .language import look_words, place_phrase
+from .llm_config import FEATURE_GRID, NUM_QUERIES, PICTURE_TOKENS
+from .questions import cell_of
+from .rewriting import decisive_characters, rewritings
+from .samples import Drawn, Sample, Shown, Text, segment_text
+from .tokenizer import load_tokenizer
+from .world import PLACES, Scene
+
+PLACE_WORDS = re.compile(
+    r"(?:top|middle|bottom) (?:left|middle|right)"
+    r"|\b(?:in|at) the (?:center|middle)(?! (?:left|right))|\bto the center"
+)
+PLACE_NUMBERS = {place: 3 * i + j for i, row in enumerate(PLACES) for j, place in enumerate(row)}
+CENTER = 4
+Look = tuple[int, int]  # the token that looks, the one to be looked at
+
+ANSWER_WEIGHT = 4.0
+DECISIVE_WEIGHT = 8.0
+
+
+def last_mentions(sample: Sample) -> dict[int, int]:
+    """For each cell that the text names, the last character of its last mention.
+
+    A cell is named by its place or, where no place is said, by the words for its object.
+    """
+    text = sample.text
+    mentions = {
+        PLACE_NUMBERS.get(match[0], CENTER): match.end() - 1 for match in PLACE_WORDS.finditer(text)
+    }
+    for cell, words in sample.names:
+        start = text.lower().rfind(words)
+        assert start >= 0, f"{words!r} is not in {text!r}"
+        mentions.setdefault(cell, start + len(words) - 1)
+    return mentions
+
+
+@dataclass(frozen=True)
+class Sequence_:
+    """One sample, ready for the text model; queries are not in `ids`."""
+
+    kind: str
+    ids: Tensor  # (L,)
+    positions: Tensor  # (3, L + queries)
+    learned: Tensor  # (L,) bool: the token is a target
+    weights: Tensor  # (L,) of the learned tokens
+    starts: tuple[int, ...]  # where each picture's pads begin
+    shown: tuple[Scene, ...]
+    drawn: Scene | None
+    mentions: Tensor  # (9,) token of the last mention of each cell, -1 where there is none
+
+    looks: dict[str, list[Look]]  # by what a head is taught: see `taught_looks`
+    counts: tuple[tuple[int, tuple[int, ...]], ...]  # (token, tokens): the answer is their number
+
+    @property
+    def length(self) -> int:
+        return self.positions.shape[1]
+
+
+def learned_spans(sample: Sample) -> list[tuple[int, int]]:
+    """Character ranges of the sample's text that the LLM learns to write."""
+    spans, place = [], 0
+    for segment in sample.segments:
+        end = place + len(segment_text(segment))
+        if isinstance(segment, Text) and segment.loss:
+            spans.append((place, end))
+        place = end
+    return spans
+
+
+def described_spans(sample: Sample) -> list[tuple[int, int, int]]:
+    """(first character, end, cell) of the words that are said of an object of the last picture."""
+    spans, place, scene = [], 0, None
+    for segment in sample.segments:
+        if isinstance(segment, Shown):
+            scene = segment.scene
+        elif isinstance(segment, Text) and segment.loss and scene is not None:
+            if segment.about is not None:
+                end = place + len(segment.text.removesuffix(TURN_END))
+                spans.append((place, end, segment.about))
+            for thing in scene.objects:
+                phrase = f"{look_words(thing)} {place_phrase(thing.place)}"
+                found = segment.text.find(phrase)
+                if found >= 0:
+                    first = place + found
+                    spans.append((first, first + len(phrase), 3 * thing.row + thing.col))
+        place += len(segment_text(segment))
+    return spans
+
+
+def counted_spans(sample: Sample) -> list[tuple[int, tuple[int, ...]]]:
+    """(first character, cells of the last picture) of the answers that a number decides."""
+    spans, place = [], 0
+    for segment in sample.segments:
+        if isinstance(segment, Text) and segment.counted is not None:
+            spans.append((place, segment.counted))
+        place += len(segment_text(segment))
+    return spans
+
+
+def changed_cells(before: Scene, after: Scene) -> tuple[list[int], list[int]]:
+    """Cells whose object an edit takes or alters, and all cells that it makes different."""
+    old = {3 * thing.row + thing.col: thing for thing in before.objects}
+    new = {3 * thing.row + thing.col: thing for thing in after.objects}
+    cells = [cell for cell in range(9) if old.get(cell) != new.get(cell)]
+    return [cell for cell in cells if cell in old], cells
+
+
+def picture_positions(length: int, starts: Sequence[int], spatial: bool) -> Tensor:
+    """(3, length): plain when drawing, three-dimensional when answering."""
+    if not spatial or not starts:
+        return torch.arange(length).expand(3, -1)
+    steps = torch.ones(length, dtype=torch.long)
+    for start in starts:  # nine tokens take three moments, and the next token comes after them
+        steps[start + 1 : start + PICTURE_TOKENS] = 0
+        if start + PICTURE_TOKENS < length:
+            steps[start + PICTURE_TOKENS] = FEATURE_GRID
+    positions = (steps.cumsum(0) - 1).expand(3, -1).clone()
+    place = torch.arange(PICTURE_TOKENS)
+    for start in starts:
+        positions[1, start : start + PICTURE_TOKENS] += place // FEATURE_GRID
+        positions[2, start : start + PICTURE_TOKENS] += place % FEATURE_GRID
+    return positions
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A sample's tokens and where they stand in its text; a picture's pads begin nowhere."""
+
+    ids: list[int]
+    begins: list[int]  # first character, -1 for a pad
+    of: dict[int, int]  # character -> token
+    starts: list[int]  # where each picture's pads begin
+
+    @classmethod
+    def from_text(cls, text: str) -> "Tokens":
+        tokenizer = load_tokenizer()
+        pad = tokenizer.token_to_id("<|image_pad|>")
+        encoded = tokenizer.encode(text, add_special_tokens=False)
+        ids, begins, of, starts = [], [], {}, []
+        for token, (begin, end) in zip(encoded.ids, encoded.offsets, strict=True):
+            of |= dict.fromkeys(range(begin, end), len(ids))
+            if token == pad:
+                starts.append(len(ids))
+                ids += [pad] * PICTURE_TOKENS
+                begins += [-1] * PICTURE_TOKENS
+            else:
+                ids.append(token)
+                begins.append(begin)
+        return cls(ids, begins, of, starts)
+
+    def within(self, first: int, end: int) -> list[int]:
+        """Tokens that begin between these characters."""
+        return [token for token, begin in enumerate(self.begins) if first <= begin < end]
+
+    def pad(self, token: int, cell: int) -> int:
+        """The picture token of a cell in the last picture before a token; -1 is the mark before."""
+        return max(start for start in self.starts if start < token) + cell
+
+
+def described_looks(sample: Sample, tokens: Tokens) -> Iterator[Look]:
+    for first, end, cell in described_spans(sample):
+        for token in tokens.within(first, end):
+            yield token - 1, tokens.pad(token, cell)
+
+
+def grounded_looks(sample: Sample, tokens: Tokens) -> Iterator[Look]:
+    for last, cell in grounded_spans(sample):
+        yield tokens.of[last], tokens.pad(tokens.of[last], cell)
+
+
+def repeated_looks(sample: Sample, tokens: Tokens) -> Iterator[Look]:
+    copied = {}
+    for character, source in copied_characters(sample).items():
+        copied.setdefault(tokens.of[character], tokens.of[source])
+    for token, source in copied.items():
+        yield token - 1, source
+
+
+def counted_looks(sample: Sample, tokens: Tokens) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """The mark before the picture is one of the tokens: it is all that nothing leaves."""
+    for first, cells in counted_spans(sample):
+        token = tokens.of[first]
+        yield token - 1, tuple(tokens.pad(token, cell) for cell in (-1, *cells))
+
+
+def meant_looks(sample: Sample, tokens: Tokens) -> Iterator[Look]:
+    """From where a rewriting begins to the object that it is about."""
+    for rewriting in rewritings(sample):
+        opener = tokens.of[rewriting.start] - 1
+        if rewriting.meant is not None:
+            yield opener, tokens.pad(opener, cell_of(rewriting.meant))
+
+
+def touched_looks(sample: Sample, tokens: Tokens) -> Iterator[Look]:
+    """A rewriting's words look as the queries of a drawing do.
+
+    Those of what stays look at its picture token, those of what changes where the writing began,
+    which knows the instruction.
+    """
+    for rewriting in rewritings(sample):
+        opener = tokens.of[rewriting.start] - 1
+        for first, end, thing in rewriting.phrases:
+            for token in tokens.within(first, end):
+                kept = opener if thing is None else tokens.pad(token, cell_of(thing))
+                yield token - 1, kept
+
+
+def taught_looks(sample: Sample, tokens: Tokens) -> dict[str, list[Look]]:
+    """Of each head: where the words of a text shall look."""
+    return {
+        "described": list(described_looks(sample, tokens)),  # at the object they tell of
+        "grounded": list(grounded_looks(sample, tokens)),  # the end of a name, at its object
+        "repeated": list(repeated_looks(sample, tokens)),  # at the word that comes again next
+        "meant": list(meant_looks(sample, tokens)),
+        "touched": list(touched_looks(sample, tokens)),
+    }
+
+
+def token_weights(sample: Sample, tokens: Tokens) -> Tensor:
+    """(L,) of the learned tokens: short answers and decisive words are few and decide all."""
+    weights = torch.ones(len(tokens.ids))
+    if sample.kind == "question":
+        weights *= ANSWER_WEIGHT
+    decisive = {tokens.of[character] for character in decisive_characters(sample)}
+    weights[sorted(decisive)] = DECISIVE_WEIGHT
+    return weights
+
+
+def learned_tokens(sample: Sample, tokens: Tokens) -> Tensor:
+    """(L,) bool; marks of pictures inside learned text are put there by the machine."""
+    tokenizer = load_tokenizer()
+    learned = torch.zeros(len(tokens.ids), dtype=torch.bool)
+    for first, end in learned_spans(sample):
+        learned[tokens.within(first, end)] = True
+    if sample.draws and learned.any():
+        learned[-1] = True  # after a reasoning or a story's words, the wish to draw
+    for mark in ("<|vision_start|>", "<|vision_end|>"):
+        learned &= torch.tensor(tokens.ids) != tokenizer.token_to_id(mark)
+    return learned
+
+
+def encode(sample: Sample) -> Sequence_:
+    tokens = Tokens.from_text(sample.text)
+    mentions = torch.full((PICTURE_TOKENS,), -1)
+    for cell, place in last_mentions(sample).items():
+        mentions[cell] = tokens.of[place]
+    length = len(tokens.ids) + (NUM_QUERIES if sample.draws else 0)
+    return Sequence_(
+        kind=sample.kind,
+        ids=torch.tensor(tokens.ids),
+        positions=picture_positions(length, tokens.starts, spatial=not sample.draws),
+        learned=learned_tokens(sample, tokens),
+        weights=token_weights(sample, tokens),
+        starts=tuple(tokens.starts),
+        shown=tuple(segment.scene for segment in sample.segments if isinstance(segment, Shown)),
+        drawn=sample.segments[-1].scene if isinstance(sample.segments[-1], Drawn) else None,
+        mentions=mentions,
+        looks=taught_looks(sample, tokens),
+        counts=tuple(counted_looks(sample, tokens)),
+    )
