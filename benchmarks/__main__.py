@@ -19,6 +19,7 @@ BENCHMARKS = (
     "llm",
     "decoder",
     "loading",
+    "memory",
     "reuse",
     "growth",
 )

@@ -1,6 +1,7 @@
 """Chats and the language model: what it reads of a chat, and what it says to it."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -27,14 +28,14 @@ DRAWING_REQUESTS = {"caption": CAPTION_REQUEST, "instruction": INSTRUCTION_REQUE
 class Speaker:
     """A language model with the way it speaks; one per node run.
 
-    `prepare(contexts, new_tokens)` is called before the network runs: a host makes room there.
+    The network runs inside `at_work(contexts, new_tokens)`: a host makes room there.
     """
 
     llm: LanguageModel
     sampling: Sampling = field(default_factory=Sampling)
     on_token: OnToken | None = None
     prefix_cache: PrefixCache | None = None
-    prepare: Callable[[Sequence[Context], int], None] | None = None
+    at_work: Callable[[Sequence[Context], int], AbstractContextManager] = lambda *_: nullcontext()
 
     def reply(self, chats: Sequence[Chat]) -> list[str]:
         """What the assistant answers to each chat, which must end with a user turn.
@@ -45,10 +46,9 @@ class Speaker:
         texts: list[str] = []
         for start in range(0, len(contexts), ANSWERS_AT_ONCE):
             part = contexts[start : start + ANSWERS_AT_ONCE]
-            if self.prepare is not None:
-                self.prepare(part, self.sampling.max_new_tokens)
             sampling = replace(self.sampling, seed=self.sampling.seed + start)
-            texts += answer(self.llm, part, sampling, self.on_token, self.prefix_cache)
+            with self.at_work(part, sampling.max_new_tokens):
+                texts += answer(self.llm, part, sampling, self.on_token, self.prefix_cache)
         return texts
 
 

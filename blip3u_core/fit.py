@@ -1,4 +1,4 @@
-"""Whether weights fit into the free memory, in words, before anything is loaded."""
+"""Memory in words: whether weights fit before they are loaded, what a stage took at most."""
 
 GIGA = 1024**3
 
@@ -15,3 +15,14 @@ def fit_message(part: str, dtype: str, needed: int, free: int, fp8: int | None =
         return f"{said}: fits."
     hint = "" if fp8 is None else f" (weight_dtype fp8_e4m3fn would need {fp8 / GIGA:.1f})"
     return f"{said}: will run in low-VRAM mode, slower{hint}."
+
+
+def peak_message(part: str, peak: int, loaded: int, weights: int) -> str:
+    """What a stage held on the device at most, all in bytes; `loaded` of its `weights` lay there.
+
+    `peak` also counts what other stages left there because there was room.
+    """
+    return (
+        f"{part}: at most {peak / GIGA:.1f} GB in use, {loaded / GIGA:.1f} of its "
+        f"{weights / GIGA:.1f} GB of weights among them."
+    )

@@ -160,11 +160,10 @@ class _Story:
         """Tokens up to the end of the answer or the wish for a picture."""
         speaker = self.speaker
         sampling = replace(speaker.sampling, max_new_tokens=self.tokens_left)
-        if speaker.prepare is not None:
-            speaker.prepare([context], self.tokens_left)
-        (ids,) = write_tokens(
-            speaker.llm, [context], sampling, self._on_token, speaker.prefix_cache, self._asks
-        )
+        with speaker.at_work([context], self.tokens_left):
+            (ids,) = write_tokens(
+                speaker.llm, [context], sampling, self._on_token, speaker.prefix_cache, self._asks
+            )
         return ids
 
     def _asks(self, ids: list[int]) -> bool:

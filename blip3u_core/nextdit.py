@@ -116,9 +116,11 @@ class NextDiT(nn.Module):
         sinusoid = timestep_sinusoid(timesteps, self.config.frequency_dim).to(pooled.dtype)
         embedded = embedder.linear_2(F.silu(embedder.linear_1(sinusoid)))
         activated = F.silu(embedded + pooled)
-        raw = torch.stack([layer.norm1.linear(activated) for layer in self.layers], -2)
-        scale_attn, gate_attn, scale_ffn, gate_ffn = raw.chunk(4, -1)
-        layers = torch.stack((1 + scale_attn, gate_attn.tanh(), 1 + scale_ffn, gate_ffn.tanh()), -2)
+        layers = torch.stack([layer.norm1.linear(activated) for layer in self.layers], -2)
+        layers = layers.unflatten(-1, (4, -1))  # scale and gate of attention, scale and gate of FFN
+        # In place: for a whole schedule this is the largest tensor of a sampling.
+        layers[..., 0::2, :] += 1
+        layers[..., 1::2, :].tanh_()
         return Modulation(layers, 1 + self.norm_out.linear_1(activated))
 
     def velocity(

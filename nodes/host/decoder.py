@@ -24,7 +24,7 @@ from ...blip3u_core.noise_schedule import NoiseSchedule
 from ...blip3u_core.safetensors_io import match_keys
 from ...blip3u_core.vae import VaeConfig
 from ...blip3u_core.weights import stored_as
-from .memory import report_fit
+from .memory import report_fit, report_samplings
 from .unet_config import host_unet_config
 
 SDXL_SCALE = 0.13025
@@ -58,7 +58,8 @@ def load_decoder(checkpoint: Checkpoint, weight_dtype: torch.dtype | None) -> Mo
     matrices = sum(prod(shape) for shape in stage.shapes().values() if len(shape) == 2)
     size = patcher.model_size()
     in_fp8 = None if dtype.itemsize == 1 else size - matrices * (dtype.itemsize - 1)
-    report_fit("the decoder", str(dtype).removeprefix("torch."), size, device, in_fp8)
+    report_fit("decoder", str(dtype).removeprefix("torch."), size, device, in_fp8)
+    report_samplings("decoder", patcher)
     return patcher
 
 

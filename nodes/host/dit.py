@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...blip3u_core.checkpoint import Checkpoint
 from ...blip3u_core.config import NextDiTConfig
+from ...blip3u_core.flow import NUM_STEPS
 from ...blip3u_core.nextdit import (
     Modulation,
     NextDiT,
@@ -27,7 +28,7 @@ from ...blip3u_core.nextdit import (
 )
 from ...blip3u_core.weights import assign_weights
 from .conditions import PreparedCond, PreparedTokens, Rows, repeated
-from .memory import report_fit
+from .memory import report_fit, report_samplings
 
 FP8 = torch.float8_e4m3fn
 # Divisible by every usual number of steps, so that the host's `simple` picks the exact sigmas.
@@ -68,7 +69,8 @@ def load_dit(checkpoint: Checkpoint, weight_dtype: torch.dtype | None) -> ModelP
     patcher = ModelPatcher(model, load_device=device, offload_device=offload_device)
     values = stage.num_bytes // stored.itemsize
     fp8 = None if dtype.itemsize == 1 else values
-    report_fit("DiT", str(dtype), values * dtype.itemsize, device, fp8)
+    report_fit("DiT", str(dtype).removeprefix("torch."), values * dtype.itemsize, device, fp8)
+    report_samplings("DiT", patcher)
     return patcher
 
 
@@ -106,10 +108,12 @@ def memory_usage_factor(config: NextDiTConfig) -> float:
     """In the host's unit, 0.01 MiB a place of the latent and byte of the dtype.
 
     Numbers that live at once for a place: keys and values of all layers of the condition, one
-    layer's activations, its FFN.
+    layer's activations, its FFN; and the place's share of the modulations of a whole schedule,
+    which are there twice while they are put together.
     """
     kept = 2 * config.num_layers * config.dim
-    numbers = kept + 12 * config.dim + 3 * config.ffn_dim
+    modulations = 2 * NUM_STEPS * config.num_layers * 4 * config.dim
+    numbers = kept + 12 * config.dim + 3 * config.ffn_dim + modulations / config.input_size**2
     return numbers / (0.01 * 1024**2)
 
 

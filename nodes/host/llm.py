@@ -1,7 +1,8 @@
 """The language model under the host's memory management: loaded, offloaded and freed by it."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +19,7 @@ from ...blip3u_core.context import Context
 from ...blip3u_core.dialogue import Speaker
 from ...blip3u_core.qwen import LanguageModel, build_language_model
 from ...blip3u_core.visual_tokens import visual_tokens
-from .memory import free_bytes, reading_bytes, report_fit
+from .memory import free_bytes, reading_bytes, report_fit, reported_peak
 from .progress import TextStream, check_interrupted
 
 FP8 = torch.float8_e4m3fn
@@ -34,7 +35,7 @@ def load_llm(checkpoint: Checkpoint, weight_dtype: torch.dtype | None) -> "Hoste
 
 
 class HostedLanguageModel:
-    """A language model that the host may move; `prepare` brings it where it computes."""
+    """A language model that the host may move; `at_work` holds it where it computes."""
 
     def __init__(self, checkpoint: Checkpoint, weight_dtype: torch.dtype | None) -> None:
         self.checkpoint = checkpoint
@@ -54,7 +55,8 @@ class HostedLanguageModel:
         """The network, wherever it lies; to read texts and sizes, not to compute with."""
         return self.patcher.model
 
-    def prepare(self, contexts: Sequence[Context], new_tokens: int = 0) -> None:
+    @contextmanager
+    def at_work(self, contexts: Sequence[Context], new_tokens: int = 0) -> Iterator[None]:
         """Have the host load the weights, with room to read `contexts` and write `new_tokens`."""
         check_interrupted()
         patcher, llm = self.patcher, self.model
@@ -66,15 +68,17 @@ class HostedLanguageModel:
         llm.prefix_cache.bind((patcher.patches_uuid, llm.device, llm.dtype))
         free = free_bytes(patcher.load_device)
         llm.prefix_cache.budget_bytes = min(_LARGEST_PREFIX_CACHE, free // 4)
+        with reported_peak("language model", patcher):
+            yield
 
     def speaker(self, sampling: Sampling) -> Speaker:
         """The model as `dialogue` and `reason` want it: answers stream to the running node."""
-        return Speaker(self.model, sampling, TextStream(), self.model.prefix_cache, self.prepare)
+        return Speaker(self.model, sampling, TextStream(), self.model.prefix_cache, self.at_work)
 
     def visual_tokens(self, contexts: Sequence[Context]) -> Tensor:
         """Visual tokens (B, Q, D) of contexts to draw from, where the host keeps such results."""
-        self.prepare(contexts)
-        tokens = visual_tokens(self.model, contexts, self.model.prefix_cache)
+        with self.at_work(contexts):
+            tokens = visual_tokens(self.model, contexts, self.model.prefix_cache)
         return tokens.to(management.intermediate_device(), torch.float32)
 
     def _report_fit(self, work_bytes: int) -> None:

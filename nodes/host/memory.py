@@ -1,17 +1,21 @@
-"""How much memory a language model's work takes, and a word to the user before it is loaded."""
+"""How much memory a stage takes: reckoned and said before it loads, read from the host after."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import comfy.model_management
 import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrapperExecutor, WrappersMP
 
 from ...blip3u_core.context import Context
-from ...blip3u_core.fit import fit_message
+from ...blip3u_core.fit import fit_message, peak_message
 from ...blip3u_core.qwen import LanguageModel
 
 MEGA = 1024**2
-_WORKING_COPIES = 6  # of one layer's activations that live at once
+_WORKING_COPIES = 8  # of one layer's activations that live at once
 
 
 def reading_bytes(llm: LanguageModel, contexts: Sequence[Context], new_tokens: int) -> int:
@@ -20,13 +24,14 @@ def reading_bytes(llm: LanguageModel, contexts: Sequence[Context], new_tokens: i
     batch, longest = len(contexts), max(len(context) for context in contexts)
     length = longest + max(new_tokens, llm.num_queries)
     cached = 2 * text.num_layers * text.num_kv_heads * text.head_dim * size
+    read = longest + llm.num_queries
     activations = (_WORKING_COPIES * text.hidden_size + 3 * text.intermediate_size) * size
     masks = batch * longest * longest if batch > 1 else 0
     scores = 3 * text.vocab_size * 4
     patches = max((p.num_patches for context in contexts for p in context.pictures), default=0)
     looking = patches * (_WORKING_COPIES * vision.hidden_size + 3 * vision.intermediate_size)
     return int(
-        batch * (length * cached + longest * activations + scores)
+        batch * (length * cached + read * activations + scores)
         + masks
         + looking * 4
         + patches * vision.patch_values * 4
@@ -41,3 +46,31 @@ def report_fit(part: str, dtype: str, needed: int, device: torch.device, fp8: in
     """Log `fit_message` for a model that is about to be loaded; small ones need no word."""
     if needed > 256 * MEGA:
         logging.info("BLIP3-U %s", fit_message(part, dtype, needed, free_bytes(device), fp8))
+
+
+def counts_peaks(device: torch.device) -> bool:
+    return device.type == "cuda"
+
+
+@contextmanager
+def reported_peak(part: str, patcher: ModelPatcher) -> Iterator[None]:
+    """Log what the device held at most while a stage ran, where torch counts it."""
+    device = patcher.load_device
+    counted = counts_peaks(device)
+    if counted:
+        torch.cuda.reset_peak_memory_stats(device)
+    yield
+    if counted:
+        peak = torch.cuda.max_memory_allocated(device)
+        message = peak_message(part, peak, patcher.loaded_size(), patcher.model_size())
+        logging.info("BLIP3-U %s", message)
+
+
+def report_samplings(part: str, patcher: ModelPatcher) -> None:
+    """Have every sampling of this MODEL report its peak, whichever node asks for it."""
+
+    def sample(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Any:
+        with reported_peak(part, executor.class_obj.model_patcher):
+            return executor(*args, **kwargs)
+
+    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "blip3u_peak", sample)

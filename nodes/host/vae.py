@@ -13,6 +13,7 @@ from torch import Tensor
 from ...blip3u_core.checkpoint import Checkpoint
 from ...blip3u_core.vae import Vae, VaeConfig
 from ...blip3u_core.weights import assign_weights
+from .memory import reported_peak
 
 # The host's own estimates for SDXL's VAE: bytes of a number a pixel, at 128 channels.
 ENCODE_NUMBERS = 1767
@@ -56,7 +57,12 @@ class FeatureVae(comfy.sd.VAE):
 
     def decode(self, samples_in: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         self._check_latents(samples_in)
-        return super().decode(samples_in, *args, **kwargs)
+        with reported_peak("VAE", self.patcher):
+            return super().decode(samples_in, *args, **kwargs)
+
+    def encode(self, *args: Any, **kwargs: Any) -> Tensor:
+        with reported_peak("VAE", self.patcher):
+            return super().encode(*args, **kwargs)
 
     def decode_tiled(self, samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         self._check_latents(samples)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...blip3u_core.checkpoint import Stage, open_checkpoint, open_vision_tower
 from ...blip3u_core.eva_clip import EvaClip, EvaClipConfig, crop_pictures, squash_pictures
 from ...blip3u_core.weights import assign_weights
+from .memory import reported_peak
 from .paths import VisionTowerPlace
 from .progress import step_progress
 
@@ -60,10 +61,11 @@ class EvaClipVision:
         parts = pixels.split(BATCH)
         on_step = step_progress()
         done = []
-        for index, part in enumerate(parts):
-            moved = part.to(self.load_device, self.compute_dtype)
-            done.append(run(moved).to(memory.intermediate_device(), torch.float32))
-            on_step(index + 1, len(parts))
+        with reported_peak("EVA-CLIP", self.patcher):
+            for index, part in enumerate(parts):
+                moved = part.to(self.load_device, self.compute_dtype)
+                done.append(run(moved).to(memory.intermediate_device(), torch.float32))
+                on_step(index + 1, len(parts))
         return torch.cat(done)
 
 

@@ -8,7 +8,7 @@ from benchmarks import measure
 from benchmarks.__main__ import BENCHMARKS, line
 from benchmarks.measure import Row, Times, alternate
 
-NEED_A_HOST = {"host_import", "sampler", "reuse", "decoder", "loading"}  # see tests/host
+NEED_A_HOST = {"host_import", "sampler", "reuse", "decoder", "loading", "memory"}  # see tests/host
 
 
 @pytest.mark.parametrize("name", sorted(set(BENCHMARKS) - NEED_A_HOST))

@@ -76,7 +76,7 @@ def test_what_is_captioned_is_not_read_again(llm: LanguageModel, tmp_path: Path)
     def fail(*_: object) -> None:
         raise AssertionError("the language model was asked")
 
-    speaker = Speaker(llm, VARIED, fail, prepare=fail)
+    speaker = Speaker(llm, VARIED, fail, at_work=fail)
     assert caption_folder(speaker, tmp_path, QUESTION, keep=True) == [("00.png", "mine")]
 
 

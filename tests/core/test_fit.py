@@ -2,7 +2,7 @@
 
 import pytest
 
-from blip3u_core.fit import GIGA, fit_message
+from blip3u_core.fit import GIGA, fit_message, peak_message
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,9 @@ from blip3u_core.fit import GIGA, fit_message
 def test_fit_message(needed: float, free: float, fp8: float | None, said: str) -> None:
     sizes = (int(needed * GIGA), int(free * GIGA), None if fp8 is None else int(fp8 * GIGA))
     assert fit_message("LLM", "bfloat16", *sizes) == said
+
+
+def test_peak_message() -> None:
+    sizes = (int(size * GIGA) for size in (16.4, 15.2, 15.4))
+    said = "DiT: at most 16.4 GB in use, 15.2 of its 15.4 GB of weights among them."
+    assert peak_message("DiT", *sizes) == said

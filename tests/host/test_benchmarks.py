@@ -2,7 +2,7 @@
 
 import json
 
-from benchmarks import host_import, reuse
+from benchmarks import host_import, memory, reuse
 from benchmarks.in_host import call_in_host
 from harness.comfy import RANDOM_TINY, Host
 
@@ -20,6 +20,24 @@ def test_a_new_seed_repeats_neither_language_model_nor_negative_features(host: H
     assert "ClipFeatureSampler, Decode" in repeated.detail
 
 
+def test_every_stage_reports_its_peak_where_it_is_counted(host: Host) -> None:
+    graph = json.loads(reuse.WORKFLOW.read_text(encoding="utf-8"))
+    for node in graph.values():
+        if "checkpoint" in node["inputs"]:
+            node["inputs"]["checkpoint"] = RANDOM_TINY
+        if "steps" in node["inputs"]:
+            node["inputs"]["steps"] = 2
+        if "prompt" in node["inputs"]:
+            node["inputs"]["prompt"] = "what takes how much"
+    host.hook(counted_bytes=3 * 1024**3)
+    before = len(host.log_text())
+    host.run(graph)
+    host.hook()
+    said = host.log_text()[before:]
+    for stage in ("language model", "DiT", "decoder", "VAE"):
+        assert f"BLIP3-U {stage}: at most 3.0 GB in use, 0.0 of its 0.0 GB" in said, stage
+
+
 def test_loading_the_pack_imports_no_heavy_package() -> None:
     seconds, heavy = host_import.rows(minimal=True)
     assert " nodes; " in seconds.detail
@@ -30,3 +48,8 @@ def test_the_hosts_samplers_give_what_the_bare_loop_gives() -> None:
     result = call_in_host("sampler", "measure_in_host", True)
     assert set(result["seconds"]) == {"bare", "CLIP Feature Sampler", "KSampler", "previews"}
     assert max(result["difference"].values()) < 1e-5
+
+
+def test_the_host_is_asked_for_as_much_room_as_a_stage_takes() -> None:
+    for row in memory.rows(minimal=True):
+        assert 0.4 < row.ratio <= 1, row
