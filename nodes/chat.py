@@ -42,7 +42,13 @@ class ChatMessage(io.ComfyNode):
                     tooltip="Pictures of the message; a batch counts one by one, in order.",
                 ),
             ],
-            outputs=[BLIP3U_CHAT.Output("chat_out", display_name="chat_out")],
+            outputs=[
+                BLIP3U_CHAT.Output(
+                    "chat_out",
+                    display_name="chat_out",
+                    tooltip="The chat with the new message at its end.",
+                )
+            ],
         )
 
     @classmethod
@@ -96,7 +102,13 @@ class ShortenChat(io.ComfyNode):
                     "turn, so it may be one less. 0 keeps the system message alone.",
                 ),
             ],
-            outputs=[BLIP3U_CHAT.Output("chat_out", display_name="chat_out")],
+            outputs=[
+                BLIP3U_CHAT.Output(
+                    "chat_out",
+                    display_name="chat_out",
+                    tooltip="The system message and the last turns.",
+                )
+            ],
         )
 
     @classmethod
@@ -145,7 +157,13 @@ class LoadChat(io.ComfyNode):
                     tooltip="The saved chat. Press R to see chats saved since the page loaded.",
                 )
             ],
-            outputs=[BLIP3U_CHAT.Output("chat_out", display_name="chat_out")],
+            outputs=[
+                BLIP3U_CHAT.Output(
+                    "chat_out",
+                    display_name="chat_out",
+                    tooltip="The chat as it was saved, pictures included.",
+                )
+            ],
         )
 
     @classmethod

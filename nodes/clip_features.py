@@ -141,7 +141,13 @@ class EmptyFeatures(io.ComfyNode):
                 io.Model.Input("model", tooltip="Output `model` of Load BLIP3-U."),
                 _batch_size(),
             ],
-            outputs=[io.Latent.Output("features", display_name="features")],
+            outputs=[
+                io.Latent.Output(
+                    "features",
+                    display_name="features",
+                    tooltip="Zeros (B, C, g, g), where a stock sampler begins.",
+                )
+            ],
         )
 
     @classmethod
@@ -160,7 +166,13 @@ class FeatureSigmas(io.ComfyNode):
                 "The published schedule, exact for any number of steps, for SamplerCustomAdvanced."
             ),
             inputs=[_steps(), _denoise()],
-            outputs=[io.Sigmas.Output("sigmas", display_name="sigmas")],
+            outputs=[
+                io.Sigmas.Output(
+                    "sigmas",
+                    display_name="sigmas",
+                    tooltip="The schedule, from 1 down to 0, for SamplerCustomAdvanced.",
+                )
+            ],
         )
 
     @classmethod
@@ -180,7 +192,13 @@ class PreviewFeatures(io.ComfyNode):
                 "of one colour hold the same content."
             ),
             inputs=[io.Latent.Input("features", tooltip="CLIP features.")],
-            outputs=[io.Image.Output("image", display_name="image")],
+            outputs=[
+                io.Image.Output(
+                    "image",
+                    display_name="image",
+                    tooltip="The grid as a small picture in colours.",
+                )
+            ],
         )
 
     @classmethod

@@ -73,7 +73,13 @@ class DecoderSigmas(io.ComfyNode):
                     "that the sampler is given."
                 ),
             ],
-            outputs=[io.Sigmas.Output("sigmas", display_name="sigmas")],
+            outputs=[
+                io.Sigmas.Output(
+                    "sigmas",
+                    display_name="sigmas",
+                    tooltip="The decoder's own schedule, for SamplerCustomAdvanced.",
+                )
+            ],
         )
 
     @classmethod
@@ -116,7 +122,11 @@ class NegativeFeatures(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Latent.Output("negative_features", display_name="negative_features"),
+                io.Latent.Output(
+                    "negative_features",
+                    display_name="negative_features",
+                    tooltip="Features of an empty prompt, which the Decoder guides away from.",
+                ),
             ],
         )
 
@@ -145,8 +155,16 @@ class FeatureConditioning(io.ComfyNode):
                 size_input("original_height", 1024, "Height before a crop; 1024 always.", min=8),
             ],
             outputs=[
-                io.Conditioning.Output("positive", display_name="positive"),
-                io.Conditioning.Output("negative", display_name="negative"),
+                io.Conditioning.Output(
+                    "positive",
+                    display_name="positive",
+                    tooltip="The features as the decoder's condition, for stock samplers.",
+                ),
+                io.Conditioning.Output(
+                    "negative",
+                    display_name="negative",
+                    tooltip="What to guide away from: the negative features, or zeros.",
+                ),
             ],
         )
 
@@ -221,7 +239,13 @@ class Decode(io.ComfyNode):
                     "keep its layout, 0 gives it back."
                 ),
             ],
-            outputs=[io.Image.Output("images", display_name="images")],
+            outputs=[
+                io.Image.Output(
+                    "images",
+                    display_name="images",
+                    tooltip="Pictures (B, H, W, 3), one for each set of features.",
+                )
+            ],
         )
 
     @classmethod

@@ -32,7 +32,13 @@ class EditFeatures(io.ComfyNode):
             description="Changes a picture's CLIP features by the difference of two descriptions "
             "(FlowEdit); what both descriptions share stays.",
             inputs=[*cls.sockets(), *cls.settings()],
-            outputs=[io.Latent.Output("edited_features", display_name="edited_features")],
+            outputs=[
+                io.Latent.Output(
+                    "edited_features",
+                    display_name="edited_features",
+                    tooltip="The features (B, C, g, g) after the edit, for the Decoder.",
+                )
+            ],
         )
 
     @classmethod
@@ -152,7 +158,13 @@ class FeatureDifferenceMask(io.ComfyNode):
                     "the 8B, 1/3 with blip3u-tiny.",
                 ),
             ],
-            outputs=[io.Mask.Output("mask", display_name="mask")],
+            outputs=[
+                io.Mask.Output(
+                    "mask",
+                    display_name="mask",
+                    tooltip="1 where the features differ: there the Decoder shall redraw.",
+                )
+            ],
         )
 
     @classmethod

@@ -41,7 +41,11 @@ class Interleave(io.ComfyNode):
                 io.Image.Output(
                     "images", display_name="images", tooltip="The pictures in order, as a batch."
                 ),
-                BLIP3U_CHAT.Output("chat_out", display_name="chat_out"),
+                BLIP3U_CHAT.Output(
+                    "chat_out",
+                    display_name="chat_out",
+                    tooltip="The chat with the whole story, pictures included.",
+                ),
             ],
         )
 

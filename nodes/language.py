@@ -49,7 +49,11 @@ class VisualTokens(io.ComfyNode):
                 chat_input("A dialogue before the prompt; its pictures are seen too."),
             ],
             outputs=[
-                io.Conditioning.Output("positive", display_name="positive"),
+                io.Conditioning.Output(
+                    "positive",
+                    display_name="positive",
+                    tooltip="Visual tokens (1, Q, D), for CLIP Feature Sampler or KSampler.",
+                ),
                 io.Conditioning.Output(
                     "negative",
                     display_name="negative",
@@ -97,7 +101,12 @@ class VQA(io.ComfyNode):
                 *sampling_inputs(),
             ],
             outputs=[
-                io.String.Output("answer", display_name="answer", is_output_list=True),
+                io.String.Output(
+                    "answer",
+                    display_name="answer",
+                    is_output_list=True,
+                    tooltip="What the model said; a list where several pictures were asked about.",
+                ),
                 BLIP3U_CHAT.Output(
                     "chat_out",
                     display_name="chat_out",

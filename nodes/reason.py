@@ -35,9 +35,21 @@ class Reason(io.ComfyNode):
                 *sampling_inputs(),
             ],
             outputs=[
-                io.String.Output("reasoning", display_name="reasoning"),
-                io.String.Output("caption", display_name="caption"),
-                BLIP3U_CHAT.Output("chat_out", display_name="chat_out"),
+                io.String.Output(
+                    "reasoning",
+                    display_name="reasoning",
+                    tooltip="What the model thought before it decided.",
+                ),
+                io.String.Output(
+                    "caption",
+                    display_name="caption",
+                    tooltip="What to draw, in plain words, for Visual Tokens.",
+                ),
+                BLIP3U_CHAT.Output(
+                    "chat_out",
+                    display_name="chat_out",
+                    tooltip="The chat with the thinking; Visual Tokens can draw from it.",
+                ),
             ],
         )
 
@@ -74,10 +86,16 @@ class EditPlan(io.ComfyNode):
             ],
             outputs=[
                 io.String.Output(
-                    "source_caption", display_name="source_caption", is_output_list=True
+                    "source_caption",
+                    display_name="source_caption",
+                    is_output_list=True,
+                    tooltip="What the picture shows now; into a Visual Tokens node as the source.",
                 ),
                 io.String.Output(
-                    "target_caption", display_name="target_caption", is_output_list=True
+                    "target_caption",
+                    display_name="target_caption",
+                    is_output_list=True,
+                    tooltip="What it shall show after the edit; into a second Visual Tokens node.",
                 ),
             ],
         )

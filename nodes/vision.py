@@ -34,7 +34,13 @@ class LoadVisionTower(io.ComfyNode):
                     "memory of bf16 and costs some precision.",
                 ),
             ],
-            outputs=[io.ClipVision.Output("clip_vision", display_name="clip_vision")],
+            outputs=[
+                io.ClipVision.Output(
+                    "clip_vision",
+                    display_name="clip_vision",
+                    tooltip="EVA-CLIP, for Image to CLIP Features and for stock CLIP Vision nodes.",
+                )
+            ],
         )
 
     @classmethod
@@ -61,7 +67,11 @@ class EncodeImage(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Latent.Output("features", display_name="features"),
+                io.Latent.Output(
+                    "features",
+                    display_name="features",
+                    tooltip="CLIP features (B, C, g, g) of the pictures.",
+                ),
                 io.Latent.Output(
                     "negative_features",
                     display_name="negative_features",

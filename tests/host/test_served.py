@@ -55,10 +55,11 @@ def test_every_designed_node_is_there(nodes: dict[str, Any]) -> None:
     assert {f"BLIP3U_{name}" for name in DESIGNED} <= set(nodes)
 
 
-def test_every_input_has_a_tooltip_and_every_float_a_step(nodes: dict[str, Any]) -> None:
+def test_every_socket_has_a_tooltip_and_every_float_a_step(nodes: dict[str, Any]) -> None:
     for name, node in nodes.items():
         assert node["description"], name
         assert node["category"].startswith("BLIP3-U/"), name
+        assert all(node["output_tooltips"]), f"{name}: {node['output_tooltips']}"
         for key, spec in inputs_of(node).items():
             assert spec.get("tooltip"), f"{name}.{key}"
             if isinstance(spec.get("default"), float):
@@ -79,6 +80,9 @@ def test_language_is_complete(host: Host, nodes: dict[str, Any], language: str) 
             assert words["inputs"][key]["tooltip"], f"{name}.{key}"
             if language == "en":
                 assert words["inputs"][key]["tooltip"] == spec["tooltip"], f"{name}.{key}"
+        for number, tooltip in enumerate(node["output_tooltips"]):
+            told = words["outputs"][str(number)]["tooltip"]
+            assert told == tooltip if language == "en" else re.search("[一-鿿]", told), name
         if language == "en":
             assert words["display_name"] == node["display_name"]
             assert words["description"] == node["description"]
