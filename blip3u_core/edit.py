@@ -97,6 +97,8 @@ def edit_clip_features(
 ) -> Tensor:
     """`edit_features` with the velocities of a NextDiT, all four of a step in one batch.
 
+    An item whose two descriptions are the same tokens asks for nothing and keeps its features.
+
     Args:
         features: (B, C, g, g).
         source, target: visual tokens of both descriptions, (B or 1, Q, D). A guidance scale of 1
@@ -121,4 +123,8 @@ def edit_clip_features(
         v_source, v_target = torch.lerp(undescribed, described, scales).chunk(2)
         return v_source, v_target
 
-    return edit_features(velocities, features, sigmas, seed, on_step)
+    edited = edit_features(velocities, features, sigmas, seed, on_step)
+    if source.shape[1:] != target.shape[1:]:
+        return edited
+    nothing_asked = (tokens[0] == tokens[1]).flatten(1).all(1)  # (B or 1,)
+    return torch.where(nothing_asked[:, None, None, None], features, edited)

@@ -209,6 +209,17 @@ def test_an_item_of_a_batch_equals_its_single_edit_by_the_network(dit):
         assert_close(batch[one], alone, atol=1e-5, rtol=1e-5)
 
 
+def test_the_same_description_twice_keeps_an_items_features(dit):
+    shape = (2, dit.config.in_channels, dit.config.input_size, dit.config.input_size)
+    features, source, target = random_features(shape=shape), tokens_of(dit, 1), tokens_of(dit, 2)
+    target = torch.cat([source[:1], target[1:]])
+    edited = edit_clip_features(dit, features, source, target, 4, 6, 1.5, 4.0)
+    assert torch.equal(edited[0], features[0])
+    assert not torch.allclose(edited[1], features[1], atol=1e-2)
+    longer = torch.cat([source, source[:, :1]], 1)
+    assert edit_clip_features(dit, features, source, longer, 4, 2).shape == features.shape
+
+
 @pytest.mark.parametrize("strength", [-0.1, 1.01, float("nan")])
 def test_strength_outside_0_to_1_is_refused(strength):
     with pytest.raises(ValueError, match=r"strength is .* expected 0 to 1"):
