@@ -46,7 +46,7 @@ SHORT_MIX = {
     "talk": 0.5,
 }
 LONG_FROM = 1500
-AGAIN_FROM = 6700  # a restored model does the rest of the schedule again
+AGAIN_FROM = 9360  # where the rate falls: a restored model does what comes after it again
 WEIGHTS = {"text": 1.0, "flow": 1.0, "regress": 1.0, "cells": 0.4, "seen": 0.3, "kept": 0.5}
 WEIGHTS |= {"copied": 0.15, "named": 0.15, "routed": 0.2, "described": 0.15, "meant": 0.15}
 WEIGHTS |= {"grounded": 0.15, "repeated": 0.15, "touched": 0.15, "counted": 0.15}
