@@ -16,6 +16,7 @@ BENCHMARKS = (
     "host_import",
     "dit",
     "sampler",
+    "compiled",
     "llm",
     "decoder",
     "loading",

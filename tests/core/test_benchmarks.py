@@ -8,7 +8,16 @@ from benchmarks import measure
 from benchmarks.__main__ import BENCHMARKS, line
 from benchmarks.measure import Row, Times, alternate
 
-NEED_A_HOST = {"host_import", "sampler", "reuse", "decoder", "loading", "memory"}  # see tests/host
+# Run in tests/host; `compiled` also needs a C++ compiler and half a minute, and is run by hand.
+NEED_A_HOST = {
+    "host_import",
+    "sampler",
+    "compiled",
+    "reuse",
+    "decoder",
+    "loading",
+    "memory",
+}
 
 
 @pytest.mark.parametrize("name", sorted(set(BENCHMARKS) - NEED_A_HOST))
