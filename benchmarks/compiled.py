@@ -38,7 +38,7 @@ def measure_in_host(minimal: bool) -> dict[str, Any]:
     model = hosted_dit(minimal)
     compiled = compiler.execute(model, "inductor").result[0]
     width = model.model.network_config.condition_dim
-    tokens = pack_module("blip3u_core.flow").item_noise(1, 1, (NUM_QUERIES, width))
+    tokens = pack_module("blip3u_core.features.flow").item_noise(1, 1, (NUM_QUERIES, width))
     positive, negative = [[tokens, {}]], [[torch.zeros_like(tokens), {}]]
 
     def sample(patcher: Any) -> torch.Tensor:

@@ -17,8 +17,8 @@ from benchmarks.meaning_model import MeaningModel, as_pictures, in_batches
 from benchmarks.meaning_rows import make_cases, read_all
 from benchmarks.rates import Rate
 from benchmarks.scorer import same_scene
-from blip3u_core.decoder import Condition, Predict, integrate_guided_diffusion
-from blip3u_core.flow import item_noise
+from blip3u_core.decoder.decoder import Predict, UNetCondition, integrate_guided_diffusion
+from blip3u_core.features.flow import item_noise
 from blip3u_core.pipeline import Pipeline
 from training.world import Scene, render, sample_scene
 
@@ -45,8 +45,8 @@ def draw(model: MeaningModel, features: Tensor, steps: int, share: float, seed: 
     negative = model.pipeline.negative_features(**model.settings).expand_as(features)
     sigmas = decoder.schedule.sigmas(steps, 1.0)
     predict = decoder.predictor(
-        Condition.of_features(features, size),
-        Condition.of_features(negative, size),
+        UNetCondition.of_features(features, size),
+        UNetCondition.of_features(negative, size),
         sigmas,
         decoder.schedule.timesteps(steps, 1.0),
     )

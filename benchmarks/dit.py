@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blip3u_core.config import NextDiTConfig
-from blip3u_core.flow import item_noise, sample_clip_features
-from blip3u_core.nextdit import NextDiT
+from blip3u_core.features.config import NextDiTConfig
+from blip3u_core.features.flow import item_noise, sample_clip_features
+from blip3u_core.features.nextdit import NextDiT
 
 from .measure import DTYPES, Row, Times, alternate, threads
 from .plain_dit import PlainDiT

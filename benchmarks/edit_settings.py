@@ -20,8 +20,8 @@ from benchmarks.meaning_model import MeaningModel, Picture
 from benchmarks.meaning_rows import make_cases, read_all
 from benchmarks.rates import Rate
 from benchmarks.scorer import judge_edit
-from blip3u_core.difference_mask import difference_mask, feature_difference
-from blip3u_core.edit import edit_clip_features
+from blip3u_core.features.difference_mask import difference_mask, feature_difference
+from blip3u_core.features.edit import edit_clip_features
 from blip3u_core.pipeline import Pipeline
 from training.edits import Edit, sample_edit
 from training.language import describe

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from blip3u_core.flow import item_noise, sample_clip_features
-from blip3u_core.visual_tokens import visual_tokens
+from blip3u_core.features.flow import item_noise, sample_clip_features
+from blip3u_core.language.visual_tokens import visual_tokens
 
 from .decoder import MINIMAL as UNET_MINIMAL
 from .decoder import UNET

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from blip3u_core.answer import Sampling, answer
-from blip3u_core.context import Context, dialogue_context, read_context
-from blip3u_core.prefix_cache import PrefixCache
-from blip3u_core.prompt import caption_text, question_text
-from blip3u_core.qwen import LanguageModel
-from blip3u_core.visual_tokens import visual_tokens
+from blip3u_core.language.context import Context, dialogue_context, read_context
+from blip3u_core.language.generate import SamplingParams, generate
+from blip3u_core.language.model import LanguageModel
+from blip3u_core.language.prefix_cache import PrefixCache
+from blip3u_core.language.prompt import caption_text, question_text
+from blip3u_core.language.visual_tokens import visual_tokens
 
 from .measure import DTYPES, ROUNDS, Row, alternate
 from .models import LANGUAGE, LANGUAGE_MINIMAL, language_model
@@ -94,7 +94,7 @@ class Dialogue:
             if turn > 1:
                 *turns, (_, reply) = self.earlier(turn)
                 context = dialogue_context(self.llm, turns, answer_start=reply)
-                answer(self.llm, [context], Sampling(1), prefix_cache=self.caches[turn])
+                generate(self.llm, [context], SamplingParams(1), prefix_cache=self.caches[turn])
         return deepcopy(self.caches[turn])
 
 
@@ -105,7 +105,7 @@ def dialogue_rows(llm: LanguageModel, size: Size, dtype: str) -> Iterator[Row]:
         visual_tokens(llm, [context], cache)
 
     def reply(context: Context, cache: PrefixCache) -> None:
-        answer(llm, [context], Sampling(size.answer_tokens), prefix_cache=cache)
+        generate(llm, [context], SamplingParams(size.answer_tokens), prefix_cache=cache)
 
     for budget, rounds in ((CACHE_BYTES, size.rounds), (0, size.rounds_without_goal)):
         talk = Dialogue(llm, budget)
@@ -137,11 +137,11 @@ def pictures_row(llm: LanguageModel, size: Size, dtype: str) -> Row:
     contexts = [
         read_context(llm, question, [picture]) for picture in random_pictures(size.picture_side)
     ]
-    sampling = Sampling(size.answer_tokens)
+    sampling = SamplingParams(size.answer_tokens)
     times = alternate(
         {
-            "together": lambda: answer(llm, contexts, sampling),
-            "alone": lambda: [answer(llm, [context], sampling) for context in contexts],
+            "together": lambda: generate(llm, contexts, sampling),
+            "alone": lambda: [generate(llm, [context], sampling) for context in contexts],
         },
         size.rounds,
     )

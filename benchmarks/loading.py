@@ -60,9 +60,9 @@ def rows(minimal: bool) -> Iterator[Row]:
 
 def write_checkpoint(folder: Path, sizes: dict[str, int]) -> None:
     """A folder of the converted layout that holds a DiT alone."""
-    from blip3u_core.config import NextDiTConfig
-    from blip3u_core.nextdit import NextDiT
-    from blip3u_core.safetensors_writer import write_safetensors
+    from blip3u_core.features.config import NextDiTConfig
+    from blip3u_core.features.nextdit import NextDiT
+    from blip3u_core.weights.writer import write_safetensors
 
     dit = NextDiT(NextDiTConfig(**sizes), torch.float32)
     with torch.no_grad():
@@ -76,7 +76,7 @@ def measure_in_host(folder: str) -> dict[str, Any]:
     """Inside the host: seconds and bytes of one fresh start."""
     load_pack()
     memory, now = __import__("comfy.model_management").model_management, CLOCKS[clock()]
-    checkpoint = pack_module("blip3u_core.checkpoint").open_checkpoint(Path(folder))
+    checkpoint = pack_module("blip3u_core.weights.checkpoint").open_checkpoint(Path(folder))
     load_dit = pack_module("nodes.host.dit").load_dit
     start = now()
     size = read_bytes(Path(folder) / "dit.safetensors")

@@ -17,7 +17,7 @@ from benchmarks.meaning_rows import (
     several_objects,
 )
 from benchmarks.scorer import judge_edit, same_scene
-from blip3u_core.prompt import INSTRUCTION_REQUEST, INTERLEAVE_REQUEST, fill_request
+from blip3u_core.language.prompt import INSTRUCTION_REQUEST, INTERLEAVE_REQUEST, fill_request
 from training.dialogues import Story, descriptions, sample_chain, sample_story
 from training.edits import Edit, reworded, sample_edit
 from training.language import describe

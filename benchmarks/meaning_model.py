@@ -8,30 +8,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blip3u_core.answer import Sampling
-from blip3u_core.chat import Chat
-from blip3u_core.context import Context
-from blip3u_core.decoder import Condition
-from blip3u_core.dialogue import Speaker, chat_context
-from blip3u_core.difference_mask import BLUR, THRESHOLD, difference_mask
-from blip3u_core.edit import edit_clip_features
-from blip3u_core.flow import item_noise
-from blip3u_core.interleave import interleave
-from blip3u_core.pipeline import Pipeline
-from blip3u_core.prompt import (
+from blip3u_core.chat.chat import Chat
+from blip3u_core.chat.dialogue import ChatModel, chat_context
+from blip3u_core.chat.interleave import interleave
+from blip3u_core.decoder.decoder import UNetCondition
+from blip3u_core.features.difference_mask import BLUR, THRESHOLD, difference_mask
+from blip3u_core.features.edit import edit_clip_features
+from blip3u_core.features.flow import item_noise
+from blip3u_core.language.context import Context
+from blip3u_core.language.generate import SamplingParams
+from blip3u_core.language.prompt import (
     CAPTION_REQUEST,
     DESCRIBE_REQUEST,
     PICTURE,
     REWRITE_REQUEST,
     fill_request,
 )
-from blip3u_core.visual_tokens import visual_tokens
+from blip3u_core.language.visual_tokens import visual_tokens
+from blip3u_core.pipeline import Pipeline
 
 Picture = np.ndarray  # (H, W, 3) uint8
 
 BATCH = 25
 MAX_NEW_TOKENS, STORY_TOKENS = 160, 400
-MASK_THRESHOLD, MASK_BLUR = 0.5, 0.25  # the node's defaults
 
 
 def in_batches(count: int) -> Iterator[slice]:
@@ -72,12 +71,14 @@ class MeaningModel:
     def __init__(self, pipeline: Pipeline, **settings: Any) -> None:
         self.pipeline = pipeline
         self.settings = {**settings, "batch_size": BATCH}
-        self.speaker = Speaker(pipeline.llm, Sampling(max_new_tokens=MAX_NEW_TOKENS))
+        self.chat_model = ChatModel(pipeline.llm, SamplingParams(max_new_tokens=MAX_NEW_TOKENS))
 
     # ---------------------------------------------------------------- text
 
     def reply(self, chats: Sequence[Chat]) -> list[str]:
-        return [text for part in in_batches(len(chats)) for text in self.speaker.reply(chats[part])]
+        return [
+            text for part in in_batches(len(chats)) for text in self.chat_model.reply(chats[part])
+        ]
 
     def plan_edits(
         self, pictures: Sequence[Picture], instructions: Sequence[str]
@@ -98,8 +99,8 @@ class MeaningModel:
             settings = {**self.settings, "seed": seed + number}
             return self.pipeline.draw([context], **settings)[0]
 
-        speaker = replace(self.speaker, sampling=Sampling(max_new_tokens=STORY_TOKENS))
-        told = interleave(speaker, chat, draw, max_pictures)
+        chat_model = replace(self.chat_model, sampling=SamplingParams(max_new_tokens=STORY_TOKENS))
+        told = interleave(chat_model, chat, draw, max_pictures)
         return told.text, [p for picture in told.pictures for p in as_pictures(picture[None])]
 
     # ---------------------------------------------------------------- pictures
@@ -170,8 +171,8 @@ class MeaningModel:
         for part in in_batches(len(features)):
             latents = decoder.to_latents(as_batch(sources[part]))
             drawn = decoder.sample(
-                Condition.of_features(features[part], size),
-                Condition.of_features(negative.expand_as(features[part]), size),
+                UNetCondition.of_features(features[part], size),
+                UNetCondition.of_features(negative.expand_as(features[part]), size),
                 item_noise(seed + part.start, len(latents), decoder.latent_shape(size)),
                 options.decoder_steps,
                 options.decoder_guidance,

@@ -12,12 +12,12 @@ from benchmarks.contact_sheet import Card
 from benchmarks.meaning_model import MeaningModel, Picture, caption_chat, request_chat
 from benchmarks.rates import Rate
 from benchmarks.scorer import read_scene, satisfies
-from blip3u_core.prompt import (
+from blip3u_core.chat.reason import split_caption
+from blip3u_core.language.prompt import (
     DESCRIBE_REQUEST,
     QUESTION_REQUEST,
     REASON_REQUEST,
 )
-from blip3u_core.reason import split_caption
 from training.language import (
     Caption,
     counting_caption,

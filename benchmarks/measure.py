@@ -99,18 +99,6 @@ def alternate(
     return Times({name: tuple(values) for name, values in seconds.items()})
 
 
-def compare(
-    name: str,
-    ours: Callable[[], object],
-    plain: Callable[[], object],
-    goal: float | None = None,
-    rounds: int = ROUNDS,
-) -> Row:
-    """The row of `ours` against `plain`."""
-    times = alternate({"ours": ours, "plain": plain}, rounds)
-    return Row(name, times.ratio("ours", "plain"), goal, times.describe("ours", "plain"))
-
-
 def milliseconds(seconds: float) -> str:
     return f"{1000 * seconds:.1f} ms" if seconds < 0.1 else f"{1000 * seconds:.0f} ms"
 

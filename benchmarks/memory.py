@@ -83,7 +83,7 @@ class Length:
 
 
 def reading_room(drawing: Drawing, contexts: list[Length], new_tokens: int) -> float:
-    from blip3u_core.language_config import VisionConfig
+    from blip3u_core.language.config import VisionConfig
 
     llm = SimpleNamespace(
         config=drawing.text_config,
@@ -109,7 +109,7 @@ def look(drawing: Drawing, batch: int) -> Stage:
     config = drawing.text_config
     written = 2 * config.num_layers * config.num_kv_heads * config.head_dim * DTYPE.itemsize
     prefill = drawing.read(length, logits=True, batch=batch).peak_bytes
-    peak = max(drawing.look().peak_bytes, prefill + batch * ANSWER_TOKENS * written)
+    peak = max(drawing.encode_images().peak_bytes, prefill + batch * ANSWER_TOKENS * written)
     picture = SimpleNamespace(num_patches=patches)
     room = reading_room(drawing, [Length(length, (picture,))] * batch, ANSWER_TOKENS)
     name = f"8B VQA, {batch} picture{'s' * (batch > 1)}, {ANSWER_TOKENS} tokens each"

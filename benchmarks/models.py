@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blip3u_core.checkpoint import open_checkpoint
-from blip3u_core.qwen import LanguageModel, build_language_model
+from blip3u_core.language.model import LanguageModel, build_language_model
+from blip3u_core.weights.checkpoint import open_checkpoint
 
 RANDOM_TINY = Path(__file__).parents[1] / "tests" / "golden" / "oracle" / "checkpoint"
 
@@ -76,7 +76,7 @@ def language_model(size: LanguageSize, dtype: torch.dtype) -> LanguageModel:
     empty = LanguageModel(config, config["n_query"], golden.assets, {}, dtype)
     weights = random_weights(empty, dtype)
     llm = build_language_model(RandomStage(config, weights), golden.assets, {}, dtype)
-    llm.end_ids = frozenset()
+    llm.eos_token_ids = frozenset()
     return llm
 
 

@@ -1,8 +1,8 @@
 """NextDiT as one would write it at first: diffusers' Lumina blocks, everything at every step.
 
-The same maths and the same weights as `blip3u_core.nextdit`, and as the reference does it: visual
-tokens projected, keys and values made, timesteps modulated for every layer at each step, masks
-that are all true, the null condition attended to like any other.
+The same maths and the same weights as `blip3u_core.features.nextdit`, as the reference does it:
+visual tokens projected, keys and values made, timesteps modulated for every layer at each step,
+masks that are all true, the null condition attended to like any other.
 """
 
 import torch
@@ -10,9 +10,9 @@ from diffusers import LuminaNextDiT2DModel
 from diffusers.models.embeddings import PixArtAlphaTextProjection, get_2d_rotary_pos_embed_lumina
 from torch import Tensor
 
-from blip3u_core.config import NextDiTConfig
-from blip3u_core.flow import linear_sigmas, timesteps_of
-from blip3u_core.nextdit import NextDiT
+from blip3u_core.features.config import NextDiTConfig
+from blip3u_core.features.flow import linear_sigmas, timesteps_of
+from blip3u_core.features.nextdit import NextDiT
 
 ROTATIONS_SIDE = 64  # the reference tabulates 384 x 384 places
 

@@ -44,7 +44,7 @@ def measure_in_host(minimal: bool, rounds: int = ROUNDS) -> dict[str, Any]:
     """Inside the host: seconds of all rounds, and how far the results lie apart."""
     load_pack()
     nodes = import_module("nodes")
-    flow = pack_module("blip3u_core.flow")
+    flow = pack_module("blip3u_core.features.flow")
     patcher = hosted_dit(minimal)
     config = patcher.model.network_config
     tokens = flow.item_noise(1, 1, (NUM_QUERIES, config.condition_dim))

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blip3u_core.config import NextDiTConfig
-from blip3u_core.language_config import TextConfig, VisionConfig
-from blip3u_core.nextdit import NextDiT
-from blip3u_core.text_model import KeyValueCache, TextModel
-from blip3u_core.vae import Vae, VaeConfig
-from blip3u_core.vision_model import VisionModel
+from blip3u_core.decoder.vae import Vae, VaeConfig
+from blip3u_core.features.config import NextDiTConfig
+from blip3u_core.features.nextdit import NextDiT
+from blip3u_core.language.config import TextConfig, VisionConfig
+from blip3u_core.language.text_model import KeyValueCache, TextModel
+from blip3u_core.language.vision_model import VisionModel
 
 from .counting import Work, count
 
@@ -116,7 +116,7 @@ class Drawing:
 
         return count(run)
 
-    def look(self) -> Work:
+    def encode_images(self) -> Work:
         """The vision tower on one picture."""
         tower, patches = self.vision_model, PICTURE_GRID[0] * PICTURE_GRID[1]
         values = VisionConfig.from_dict(self.manifest["config"]).patch_values
@@ -136,7 +136,7 @@ class Drawing:
         """Look at a picture, read the question, write the answer."""
         picture = PICTURE_GRID[0] * PICTURE_GRID[1] // 4
         prefill = self.read(PROMPT_TOKENS + picture, logits=True)
-        return self.look() + prefill + self.answer_token() * (ANSWER_TOKENS - 1)
+        return self.encode_images() + prefill + self.answer_token() * (ANSWER_TOKENS - 1)
 
     @property
     def dit_grid(self) -> int:

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .checkpoint import STAGES, Checkpoint, Stage, open_checkpoint, open_vision_tower
-from .eva_clip import EvaClipConfig
-from .safetensors_io import has_weights, read_json
-from .safetensors_writer import OnBytes, write_safetensors
+from .features.eva_clip import EvaClipConfig
+from .weights.checkpoint import STAGES, Checkpoint, Stage, open_checkpoint, open_vision_tower
+from .weights.reader import has_weights, read_json
+from .weights.writer import OnBytes, write_safetensors
 
 TOWER_BIN = "pytorch_model.bin"
 TOWER_KEYS = ("vision_cfg", "gen_vision_tower", "gen_pooling")

@@ -17,20 +17,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .answer import Sampling, answer
-from .chat import Chat
-from .checkpoint import Checkpoint, Stage, open_checkpoint, open_vision_tower
-from .config import NextDiTConfig
-from .context import Context, read_context
-from .decoder import NEGATIVE_PROMPT, Condition, Decoder
-from .dialogue import chat_context, drawing_context
-from .eva_clip import EvaClip, EvaClipConfig, squash_pictures
-from .flow import item_noise, sample_clip_features
-from .nextdit import NextDiT
-from .prompt import QUESTION_REQUEST, fill_request
-from .qwen import LanguageModel, build_language_model
-from .visual_tokens import visual_tokens
-from .weights import assign_weights
+from .chat.chat import Chat
+from .chat.dialogue import chat_context, drawing_context
+from .decoder.decoder import NEGATIVE_PROMPT, Decoder, UNetCondition
+from .features.config import NextDiTConfig
+from .features.eva_clip import EvaClip, EvaClipConfig, stretch_pictures
+from .features.flow import item_noise, sample_clip_features
+from .features.nextdit import NextDiT
+from .language.context import Context, read_context
+from .language.generate import SamplingParams, generate
+from .language.model import LanguageModel, build_language_model
+from .language.prompt import QUESTION_REQUEST, fill_request
+from .language.visual_tokens import visual_tokens
+from .weights.assign import assign_weights
+from .weights.checkpoint import Checkpoint, Stage, open_checkpoint, open_vision_tower
 
 DECODER_STEPS = 50  # as published; a checkpoint may say its own in config.json, decoder_steps
 NEGATIVE_SEED = 0
@@ -110,11 +110,13 @@ class Pipeline:
         """Draw what a dialogue asks for, (1, H, W, 3)."""
         return self.draw([chat_context(self.llm, chat, for_drawing=True)], **settings)
 
-    def answer(self, question: str, *pictures: Tensor, sampling: Sampling | None = None) -> str:
+    def answer(
+        self, question: str, *pictures: Tensor, sampling: SamplingParams | None = None
+    ) -> str:
         """Ask about pictures, each (H, W, C), or about nothing but text."""
         text = fill_request(QUESTION_REQUEST, question, len(pictures))
         context = chat_context(self.llm, Chat().say("user", text, list(pictures)))
-        return answer(self.llm, [context], sampling)[0]
+        return generate(self.llm, [context], sampling)[0]
 
     # ------------------------------------------------------------------ stage by stage
 
@@ -158,7 +160,7 @@ class Pipeline:
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """CLIP features (B, C, g, g) of pictures, and those of a picture of zero pixels."""
-        pixels = squash_pictures(pictures, self.tower.config.image_size)
+        pixels = stretch_pictures(pictures, self.tower.config.image_size)
         pixels = torch.cat([pixels, self.tower.null_pixels(pixels)])
         parts = pixels.to(self.device, self.dtype).split(DrawSettings.batch_size)
         features = torch.cat([self.tower.clip_features(part).float() for part in parts])
@@ -180,8 +182,8 @@ class Pipeline:
         start = item_noise(options.seed, len(features), shape) if noise is None else noise
         pictures = []
         for part in _parts(len(features), options.batch_size):
-            positive = Condition.of_features(features[part].to(self.device), size)
-            null = Condition.of_features(away.to(self.device).expand_as(features[part]), size)
+            positive = UNetCondition.of_features(features[part].to(self.device), size)
+            null = UNetCondition.of_features(away.to(self.device).expand_as(features[part]), size)
             latents = self.decoder.sample(
                 positive,
                 null,

@@ -2,7 +2,7 @@
 
 from comfy_api.v0_0_2 import io
 
-from ..blip3u_core.caption_folder import (
+from ..blip3u_core.chat.caption_folder import (
     add_pictures,
     caption_folder,
     caption_of,
@@ -92,8 +92,8 @@ class CaptionFolder(io.ComfyNode):
     ) -> io.NodeOutput:
         path = picture_folder(folder, new=image is not None)
         add_pictures(path, pictures_in(image))
-        speaker = llm.speaker(sampling_of(max_new_tokens, temperature, top_p, seed))
-        found = caption_folder(speaker, path, question, existing == KEEP)
+        chat_model = llm.chat_model(sampling_of(max_new_tokens, temperature, top_p, seed))
+        found = caption_folder(chat_model, path, question, existing == KEEP)
         names, captions = [list(column) for column in zip(*found, strict=True)]
         shown = [f"{name}: {caption}" for name, caption in found]
         return io.NodeOutput(captions, names, ui={"text": shown})

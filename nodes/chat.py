@@ -3,9 +3,9 @@
 import torch
 from comfy_api.v0_0_2 import io, ui
 
-from ..blip3u_core.chat import Chat
-from ..blip3u_core.chat_files import load_chat, save_chat
-from ..blip3u_core.prompt import ROLES
+from ..blip3u_core.chat.chat import Chat
+from ..blip3u_core.chat.files import load_chat, save_chat
+from ..blip3u_core.language.prompt import ROLES
 from .host.chats import chat_names, chat_to_load, chat_to_save
 from .host.progress import TextStream
 from .inputs import chat_input, pictures_in

@@ -2,8 +2,8 @@
 
 from comfy_api.v0_0_2 import io
 
-from ..blip3u_core.features import preview_features
-from ..blip3u_core.flow import GUIDANCE_SCALE, NUM_STEPS, linear_sigmas
+from ..blip3u_core.features.flow import GUIDANCE_SCALE, NUM_STEPS, linear_sigmas
+from ..blip3u_core.features.grid import preview_features
 from .host.feature_sampling import SAMPLERS, empty_features, sample_features
 
 CATEGORY = "BLIP3-U/features"

@@ -2,9 +2,9 @@
 
 from comfy_api.v0_0_2 import io
 
-from ..blip3u_core.difference_mask import BLUR, THRESHOLD, difference_mask
-from ..blip3u_core.edit import SOURCE_GUIDANCE, STRENGTH, TARGET_GUIDANCE
-from ..blip3u_core.flow import NUM_STEPS
+from ..blip3u_core.features.difference_mask import BLUR, THRESHOLD, difference_mask
+from ..blip3u_core.features.edit import SOURCE_GUIDANCE, STRENGTH, TARGET_GUIDANCE
+from ..blip3u_core.features.flow import NUM_STEPS
 from .host.edit import edit_clip_features
 
 CATEGORY = "BLIP3-U/edit"

@@ -3,7 +3,7 @@
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
-from ..blip3u_core.answer import Sampling
+from ..blip3u_core.language.generate import SamplingParams
 from .types import BLIP3U_CHAT, BLIP3U_LLM
 
 
@@ -72,5 +72,5 @@ def sampling_inputs() -> list[io.Input]:
     ]
 
 
-def sampling_of(max_new_tokens: int, temperature: float, top_p: float, seed: int) -> Sampling:
-    return Sampling(max_new_tokens, temperature, top_p, seed)
+def sampling_of(max_new_tokens: int, temperature: float, top_p: float, seed: int) -> SamplingParams:
+    return SamplingParams(max_new_tokens, temperature, top_p, seed)

@@ -2,9 +2,9 @@
 
 from comfy_api.v0_0_2 import io
 
-from ..blip3u_core.chat import Chat
-from ..blip3u_core.flow import GUIDANCE_SCALE, NUM_STEPS
-from .host.interleave import Painter, picture_batch, tell_story
+from ..blip3u_core.chat.chat import Chat
+from ..blip3u_core.features.flow import GUIDANCE_SCALE, NUM_STEPS
+from .host.interleave import ImageGenerator, picture_batch, tell_story
 from .inputs import chat_input, llm_input
 from .types import BLIP3U_CHAT
 
@@ -100,8 +100,8 @@ class Interleave(io.ComfyNode):
         max_new_tokens,
         chat=None,
     ) -> io.NodeOutput:
-        painter = Painter(llm, model, decoder, vae, seed, steps, decoder_steps, cfg)
-        story, shown = tell_story(painter, chat or Chat(), prompt, max_images, max_new_tokens)
+        generator = ImageGenerator(llm, model, decoder, vae, seed, steps, decoder_steps, cfg)
+        story, shown = tell_story(generator, chat or Chat(), prompt, max_images, max_new_tokens)
         images = picture_batch(story)
         return io.NodeOutput(story.text, images, story.chat, ui={"images": shown})
 

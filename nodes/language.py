@@ -3,9 +3,9 @@
 import torch
 from comfy_api.v0_0_2 import io
 
-from ..blip3u_core.chat import Chat
-from ..blip3u_core.dialogue import ask, ask_about_each, drawing_context
-from ..blip3u_core.prompt import QUESTION_REQUEST, fill_request
+from ..blip3u_core.chat.chat import Chat
+from ..blip3u_core.chat.dialogue import ask, ask_about_each, drawing_context
+from ..blip3u_core.language.prompt import QUESTION_REQUEST, fill_request
 from .inputs import (
     chat_input,
     image_inputs,
@@ -133,13 +133,13 @@ class VQA(io.ComfyNode):
         chat=None,
     ) -> io.NodeOutput:
         pictures = pictures_in(image, image_2, image_3, image_4)
-        speaker = llm.speaker(sampling_of(max_new_tokens, temperature, top_p, seed))
+        chat_model = llm.chat_model(sampling_of(max_new_tokens, temperature, top_p, seed))
         chat = chat or Chat()
         if batch_mode == ONE_EACH and len(pictures) > 1:
-            answers = ask_about_each(speaker, chat, question, pictures)
+            answers = ask_about_each(chat_model, chat, question, pictures)
         else:
             asked = fill_request(QUESTION_REQUEST, question, len(pictures))
-            answers = [ask(speaker, chat, asked, pictures)]
+            answers = [ask(chat_model, chat, asked, pictures)]
         return io.NodeOutput([text for text, _ in answers], [chat for _, chat in answers])
 
 

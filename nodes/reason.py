@@ -2,8 +2,8 @@
 
 from comfy_api.v0_0_2 import io
 
-from ..blip3u_core.chat import Chat
-from ..blip3u_core.reason import plan_edits, reason
+from ..blip3u_core.chat.chat import Chat
+from ..blip3u_core.chat.reason import plan_edits, reason
 from .inputs import chat_input, llm_input, pictures_in, sampling_inputs, sampling_of
 from .types import BLIP3U_CHAT
 
@@ -57,8 +57,8 @@ class Reason(io.ComfyNode):
     def execute(
         cls, llm, prompt, max_new_tokens, temperature, top_p, seed, image=None, chat=None
     ) -> io.NodeOutput:
-        speaker = llm.speaker(sampling_of(max_new_tokens, temperature, top_p, seed))
-        thought = reason(speaker, chat or Chat(), prompt, pictures_in(image))
+        chat_model = llm.chat_model(sampling_of(max_new_tokens, temperature, top_p, seed))
+        thought = reason(chat_model, chat or Chat(), prompt, pictures_in(image))
         return io.NodeOutput(thought.reasoning, thought.caption, thought.chat)
 
 
@@ -102,8 +102,8 @@ class EditPlan(io.ComfyNode):
 
     @classmethod
     def execute(cls, llm, image, instruction, chat=None) -> io.NodeOutput:
-        speaker = llm.speaker(sampling_of(512, 0.0, 1.0, 0))
-        plans = plan_edits(speaker, chat or Chat(), pictures_in(image), instruction)
+        chat_model = llm.chat_model(sampling_of(512, 0.0, 1.0, 0))
+        plans = plan_edits(chat_model, chat or Chat(), pictures_in(image), instruction)
         return io.NodeOutput([source for source, _ in plans], [target for _, target in plans])
 
 

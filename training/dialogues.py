@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from blip3u_core.prompt import (
+from blip3u_core.language.prompt import (
     CAPTION_REQUEST,
     DRAWN_PICTURE,
     IMG,

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from blip3u_core.prompt import DESCRIBE_REQUEST, INSTRUCTION_REQUEST, REWRITE_REQUEST
+from blip3u_core.language.prompt import DESCRIBE_REQUEST, INSTRUCTION_REQUEST, REWRITE_REQUEST
 from training.language import (
     RELATION_PHRASES,
     SIZE_WORDS,

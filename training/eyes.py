@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blip3u_core.language_config import VisionConfig
-from blip3u_core.vision_model import VisionModel
+from blip3u_core.language.config import VisionConfig
+from blip3u_core.language.vision_model import VisionModel
 
 from .common import RUNS, Chance, Schedule, read_safetensors
 from .llm_config import language_config
@@ -66,7 +66,7 @@ class Eyes(nn.Module):
         with torch.no_grad():
             self.visual.patch_embed.proj.weight.copy_(frames.flatten(1))
 
-    def look(self, pictures: Tensor) -> Tensor:
+    def encode_images(self, pictures: Tensor) -> Tensor:
         """Pictures (B, 3, 128, 128) in 0..1 to image embeddings (B, 9, D)."""
         patches = cut_patches(tower_pixels(pictures), self.vision)
         side = 3 * self.vision.merge_size
@@ -75,7 +75,7 @@ class Eyes(nn.Module):
 
     def losses(self, chance: Chance, batch: int = SCHEDULE.batch) -> dict[str, Tensor]:
         scenes = sample_scenes(chance.python, batch)
-        tokens = self.look(worn(render_batch(scenes), chance))
+        tokens = self.encode_images(worn(render_batch(scenes), chance))
         return {"loss": cell_loss(self.heads, tokens, scenes)}
 
 
@@ -93,7 +93,7 @@ def cut_patches(pixels: Tensor, vision: VisionConfig) -> Tensor:
 @torch.no_grad()
 def evaluate_eyes(eyes: Eyes, count: int = 512) -> dict[str, float]:
     scenes = sample_scenes(random.Random(8), count, "held_out")
-    tokens = eyes.look(render_batch(scenes))
+    tokens = eyes.encode_images(render_batch(scenes))
     labels = cell_labels(scenes)
     return {
         name: (head(tokens).argmax(-1) == labels[name])[labels[name] >= 0].float().mean().item()

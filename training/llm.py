@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blip3u_core.language_config import TextConfig
-from blip3u_core.nextdit import NextDiT
-from blip3u_core.text_model import TextModel, rotate
+from blip3u_core.features.nextdit import NextDiT
+from blip3u_core.language.config import TextConfig
+from blip3u_core.language.text_model import TextModel, rotate_halves
 
 from .common import RUNS, Chance, Schedule, read_safetensors
 from .dialogues import MIX
@@ -106,7 +106,7 @@ class LlmTraining(nn.Module):
         def part(linear: nn.Linear, index: int) -> Tensor:
             span = slice(index * size, (index + 1) * size)
             y = F.linear(x, linear.weight[span], linear.bias[span])
-            return rotate(y, cos[:, :, 0], sin[:, :, 0])[rows]
+            return rotate_halves(y, cos[:, :, 0], sin[:, :, 0])[rows]
 
         q = part(attention.q_proj, head).gather(1, columns[..., None].expand(-1, -1, size))
         scores = q @ part(attention.k_proj, head // group).transpose(1, 2) / size**0.5
@@ -178,7 +178,7 @@ class LlmTraining(nn.Module):
         features = self.frozen[0].features(pictures)
         blank = [len(scene.objects) == 0 for scene in drawn]
         features[len(shown) :][torch.tensor(blank, dtype=torch.bool)] = 0
-        seen = self.eyes.look(worn(pictures[: len(shown)], chance))
+        seen = self.eyes.encode_images(worn(pictures[: len(shown)], chance))
         terms = {"seen": cell_loss(self.eyes.heads, seen, shown)}
         parts = seen.split([len(batch.shown) for batch in batches])
         states, looks = [], defaultdict(list)

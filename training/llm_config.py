@@ -1,6 +1,6 @@
 """The sizes of blip3u-tiny's language model and DiT: its config.json, from which all is built."""
 
-from blip3u_core.config import NextDiTConfig
+from blip3u_core.features.config import NextDiTConfig
 
 from .tokenizer import load_tokenizer
 

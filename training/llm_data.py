@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from blip3u_core.prompt import SYSTEM_PROMPT, open_turn_text, turn_text
+from blip3u_core.language.prompt import SYSTEM_PROMPT, open_turn_text, turn_text
 
 from .dialogues import MIX, sample_any
 from .samples import Drawn, Sample, Text

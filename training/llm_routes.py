@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blip3u_core.embeddings import grid_rotations, rotate
-from blip3u_core.nextdit import NextDiT
+from blip3u_core.features.embeddings import grid_rotations, rotate_pairs
+from blip3u_core.features.nextdit import NextDiT
 
 from .llm_data import shared_prefix
 
@@ -31,7 +31,7 @@ class Routes:
         turns = grid_rotations(side, side, size, self.config.rope_theta, told.device)
         losses = []
         for number, queries in self.queries.items():
-            q = rotate(queries[told].unflatten(-1, (-1, size)), turns)[:, :, :ROUTING_HEADS]
+            q = rotate_pairs(queries[told].unflatten(-1, (-1, size)), turns)[:, :, :ROUTING_HEADS]
             k = self.keys[number][told].unflatten(-1, (-1, size))[:, :, :ROUTING_HEADS]
             scores = torch.einsum("bthd,bshd->bhts", q, k) / size**0.5
             place = torch.arange(side**2).expand(scores.shape[:-1])

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blip3u_core.nextdit import NextDiT
+from blip3u_core.features.nextdit import NextDiT
 
 from .llm import LlmTraining
 from .llm_config import DIT
@@ -48,7 +48,7 @@ def evaluate(
         batch = cases(kind, count if kind != "caption" else 2 * count, seed, split)
         seen = torch.zeros(0, 9, training.text.hidden_size)
         if batch.shown:
-            seen = training.eyes.look(render_batch(batch.shown))
+            seen = training.eyes.encode_images(render_batch(batch.shown))
         states = training.hidden(batch, seen, training.read_prefix())
         texts = text_exact(training, batch, states)
         if texts:

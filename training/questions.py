@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from blip3u_core.prompt import DESCRIBE_REQUEST, QUESTION_REQUEST
+from blip3u_core.language.prompt import DESCRIBE_REQUEST, QUESTION_REQUEST
 from training.language import (
     BACKGROUND_PHRASES,
     NUMBERS,

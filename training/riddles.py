@@ -7,7 +7,7 @@ is green." and then the caption. One in sixteen pairs of clues is kept back from
 import random
 from dataclasses import dataclass
 
-from blip3u_core.prompt import CAPTION_MARK, QUESTION_REQUEST, REASON_REQUEST
+from blip3u_core.language.prompt import CAPTION_MARK, QUESTION_REQUEST, REASON_REQUEST
 from training.language import (
     BACKGROUND_PHRASES,
     NUMBERS,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from blip3u_core.prompt import (
+from blip3u_core.language.prompt import (
     CAPTION_REQUEST,
     IMG,
     PICTURE,
@@ -88,7 +88,7 @@ class Turn:
 
 
 def user(request: str, prompt: str = "", *pictures: Scene) -> Turn:
-    """A user turn from one of the request texts of `blip3u_core.prompt`."""
+    """A user turn from one of the request texts of `blip3u_core.language.prompt`."""
     return Turn("user", fill_request(request, prompt, len(pictures)), pictures)
 
 

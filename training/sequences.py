@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blip3u_core.prompt import TURN_END
+from blip3u_core.language.prompt import TURN_END
 
 from .copying import copied_characters
 from .grounding import grounded_spans

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ...blip3u_core.checkpoint import Checkpoint, open_checkpoint
+from ...blip3u_core.weights.checkpoint import Checkpoint, open_checkpoint
 from .decoder import load_decoder
 from .dit import load_dit
 from .llm import load_llm

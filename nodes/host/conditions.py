@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import comfy.conds
 import torch
 
-from ...blip3u_core.nextdit import Condition, Modulation
+from ...blip3u_core.features.nextdit import Condition, Modulation
 
 if TYPE_CHECKING:
-    from ...blip3u_core.nextdit import NextDiT
+    from ...blip3u_core.features.nextdit import NextDiT
 
 MAX_TABLE_STEPS = 200  # 0.3 MB a step for the published weights
 

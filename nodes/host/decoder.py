@@ -18,12 +18,12 @@ from comfy.model_base import SDXL, BaseModel, ModelType
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...blip3u_core.checkpoint import Checkpoint, Stage
-from ...blip3u_core.decoder import ORIGINAL_SIZE
-from ...blip3u_core.noise_schedule import NoiseSchedule
-from ...blip3u_core.safetensors_io import match_keys
-from ...blip3u_core.vae import VaeConfig
-from ...blip3u_core.weights import stored_as
+from ...blip3u_core.decoder.decoder import ORIGINAL_SIZE
+from ...blip3u_core.decoder.noise_schedule import NoiseSchedule
+from ...blip3u_core.decoder.vae import VaeConfig
+from ...blip3u_core.weights.assign import stored_as
+from ...blip3u_core.weights.checkpoint import Checkpoint, Stage
+from ...blip3u_core.weights.reader import match_keys
 from .memory import report_fit, report_samplings
 from .unet_config import host_unet_config
 

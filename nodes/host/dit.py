@@ -17,16 +17,16 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from torch import Tensor
 
-from ...blip3u_core.checkpoint import Checkpoint
-from ...blip3u_core.config import NextDiTConfig
-from ...blip3u_core.flow import NUM_STEPS
-from ...blip3u_core.nextdit import (
+from ...blip3u_core.features.config import NextDiTConfig
+from ...blip3u_core.features.flow import NUM_STEPS
+from ...blip3u_core.features.nextdit import (
     Modulation,
     NextDiT,
     check_visual_tokens,
     one_token_if_identical,
 )
-from ...blip3u_core.weights import assign_weights
+from ...blip3u_core.weights.assign import assign_weights
+from ...blip3u_core.weights.checkpoint import Checkpoint
 from .conditions import PreparedCond, PreparedTokens, Rows, repeated
 from .memory import report_fit, report_samplings
 

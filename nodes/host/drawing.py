@@ -13,9 +13,9 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...blip3u_core.decoder import CROP, ORIGINAL_SIZE
-from ...blip3u_core.features import features_to_tokens, pooled_features
-from ...blip3u_core.flow import item_noise
+from ...blip3u_core.decoder.decoder import CROP, ORIGINAL_SIZE
+from ...blip3u_core.features.flow import item_noise
+from ...blip3u_core.features.grid import features_to_tokens, pooled_features
 from .decoder import decoder_of
 
 Conditioning = list[list[Any]]

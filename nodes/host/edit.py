@@ -8,7 +8,7 @@ import latent_preview
 import torch
 from torch import Tensor
 
-from ...blip3u_core.edit import edit_features, edit_sigmas
+from ...blip3u_core.features.edit import edit_features, edit_sigmas
 from .feature_sampling import shifted
 
 Conds = list[dict]
@@ -138,12 +138,12 @@ class FeatureEditGuider(comfy.samplers.CFGGuider):
             ]
             return torch.cat(guided)
         predicted = comfy.samplers.calc_cond_batch(self.inner_model, merged, x, timestep, options)
-        described, undescribed = (part.chunk(2) for part in predicted)
+        cond, uncond = (part.chunk(2) for part in predicted)
         guided = [
             comfy.samplers.cfg_function(
                 self.inner_model,
-                described[i],
-                undescribed[i],
+                cond[i],
+                uncond[i],
                 self.scales[i],
                 x.chunk(2)[i],
                 timestep.chunk(2)[i],
@@ -157,15 +157,15 @@ class FeatureEditGuider(comfy.samplers.CFGGuider):
 
 
 def merge_sides(source: Conds, target: Conds, negative: Conds, batch: int) -> list[Conds] | None:
-    """Conds of a doubled batch, [described, null]; None if the two sides cannot share one pass."""
+    """Conds of a doubled batch, [cond, null]; None if the two sides cannot share one pass."""
     if any(len(conds) != 1 for conds in (source, target, negative)):
         return None
     first, second, null = source[0], target[0], negative[0]
     if any(cond.keys() - PLAIN_COND for cond in (first, second, null)):
         return None
-    described = join_conds(first, second, batch)
+    cond = join_conds(first, second, batch)
     doubled = join_conds(null, null, batch)
-    return None if described is None or doubled is None else [[described], [doubled]]
+    return None if cond is None or doubled is None else [[cond], [doubled]]
 
 
 def join_conds(first: dict, second: dict, batch: int) -> dict | None:

@@ -14,7 +14,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...blip3u_core.flow import item_noise, linear_sigmas
+from ...blip3u_core.features.flow import item_noise, linear_sigmas
 from .dit import feature_model, feature_shape
 
 SAMPLERS: list[str] = list(comfy.samplers.SAMPLER_NAMES)

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from comfy.model_patcher import ModelPatcher
 
-from ...blip3u_core.context import read_context
-from ...blip3u_core.decoder import NEGATIVE_PROMPT
+from ...blip3u_core.decoder.decoder import NEGATIVE_PROMPT
+from ...blip3u_core.language.context import read_context
 from .dit import feature_model
 from .feature_sampling import sample_features
 from .llm import HostedLanguageModel

@@ -12,11 +12,11 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 from torch import Tensor
 
-from ...blip3u_core.answer import Sampling
-from ...blip3u_core.chat import Chat
-from ...blip3u_core.chat_files import save_chat
-from ...blip3u_core.context import Context
-from ...blip3u_core.interleave import Interleaved, ask_for_story, interleave
+from ...blip3u_core.chat.chat import Chat
+from ...blip3u_core.chat.files import save_chat
+from ...blip3u_core.chat.interleave import Interleaved, ask_for_story, interleave
+from ...blip3u_core.language.context import Context
+from ...blip3u_core.language.generate import SamplingParams
 from .chats import chat_to_save
 from .drawing import Canvas, Drawing, draw_pictures
 from .feature_sampling import sample_features
@@ -33,7 +33,7 @@ NO_PICTURE = (
 
 
 @dataclass
-class Painter:
+class ImageGenerator:
     """Draws a context in one go: visual tokens, CLIP features, picture. Picture i has seed + i."""
 
     llm: HostedLanguageModel
@@ -74,7 +74,7 @@ class Painter:
 
 
 @dataclass
-class Keeper:
+class PartialResult:
     """Shows each picture on the node as it comes, and saves the chat of a story cut short."""
 
     shown: list = field(default_factory=list)
@@ -101,19 +101,19 @@ class Keeper:
 
 
 def tell_story(
-    painter: Painter, chat: Chat, prompt: str, max_pictures: int, max_new_tokens: int
+    generator: ImageGenerator, chat: Chat, prompt: str, max_pictures: int, max_new_tokens: int
 ) -> tuple[Interleaved, list]:
     """The story, and its pictures as the node shows them."""
-    llm, keeper = painter.llm, Keeper()
+    llm, partial = generator.llm, PartialResult()
     asked = ask_for_story(chat, prompt, bool(llm.checkpoint.config.get(TAUGHT)))
-    speaker = llm.speaker(Sampling(max_new_tokens=max_new_tokens))
+    chat_model = llm.chat_model(SamplingParams(max_new_tokens=max_new_tokens))
     try:
-        story = interleave(speaker, asked, painter.draw, max_pictures, keeper.show)
+        story = interleave(chat_model, asked, generator.draw, max_pictures, partial.show)
     except BaseException:
-        keeper.save()
+        partial.save()
         raise
     TextStream().show(story.text)
-    return story, keeper.shown
+    return story, partial.shown
 
 
 def picture_batch(story: Interleaved) -> Tensor | ExecutionBlocker:

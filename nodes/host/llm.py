@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...blip3u_core.answer import Sampling
-from ...blip3u_core.checkpoint import Checkpoint
-from ...blip3u_core.context import Context
-from ...blip3u_core.dialogue import Speaker
-from ...blip3u_core.qwen import LanguageModel, build_language_model
-from ...blip3u_core.visual_tokens import visual_tokens
+from ...blip3u_core.chat.dialogue import ChatModel
+from ...blip3u_core.language.context import Context
+from ...blip3u_core.language.generate import SamplingParams
+from ...blip3u_core.language.model import LanguageModel, build_language_model
+from ...blip3u_core.language.visual_tokens import visual_tokens
+from ...blip3u_core.weights.checkpoint import Checkpoint
 from .memory import free_bytes, reading_bytes, report_fit, reported_peak
 from .progress import TextStream, check_interrupted
 
@@ -71,9 +71,9 @@ class HostedLanguageModel:
         with reported_peak("language model", patcher):
             yield
 
-    def speaker(self, sampling: Sampling) -> Speaker:
+    def chat_model(self, sampling: SamplingParams) -> ChatModel:
         """The model as `dialogue` and `reason` want it: answers stream to the running node."""
-        return Speaker(self.model, sampling, TextStream(), self.model.prefix_cache, self.at_work)
+        return ChatModel(self.model, sampling, TextStream(), self.model.prefix_cache, self.at_work)
 
     def visual_tokens(self, contexts: Sequence[Context]) -> Tensor:
         """Visual tokens (B, Q, D) of contexts to draw from, where the host keeps such results."""

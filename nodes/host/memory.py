@@ -10,9 +10,9 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrapperExecutor, WrappersMP
 
-from ...blip3u_core.context import Context
-from ...blip3u_core.fit import fit_message, peak_message
-from ...blip3u_core.qwen import LanguageModel
+from ...blip3u_core.language.context import Context
+from ...blip3u_core.language.model import LanguageModel
+from ...blip3u_core.memory_report import fit_message, peak_message
 
 MEGA = 1024**2
 _WORKING_COPIES = 8  # of one layer's activations that live at once
@@ -20,7 +20,7 @@ _WORKING_COPIES = 8  # of one layer's activations that live at once
 
 def reading_bytes(llm: LanguageModel, contexts: Sequence[Context], new_tokens: int) -> int:
     """Memory beside the weights: keys and values, activations, scores, the vision tower's work."""
-    text, vision, size = llm.config, llm.pictures.vision, llm.dtype.itemsize
+    text, vision, size = llm.config, llm.image_config.vision, llm.dtype.itemsize
     batch, longest = len(contexts), max(len(context) for context in contexts)
     length = longest + max(new_tokens, llm.num_queries)
     cached = 2 * text.num_layers * text.num_kv_heads * text.head_dim * size

@@ -10,9 +10,9 @@ from comfy.ldm.models.autoencoder import AutoencoderKL
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...blip3u_core.checkpoint import Checkpoint
-from ...blip3u_core.vae import Vae, VaeConfig
-from ...blip3u_core.weights import assign_weights
+from ...blip3u_core.decoder.vae import Vae, VaeConfig
+from ...blip3u_core.weights.assign import assign_weights
+from ...blip3u_core.weights.checkpoint import Checkpoint
 from .memory import reported_peak
 
 # The host's own estimates for SDXL's VAE: bytes of a number a pixel, at 128 channels.

@@ -9,9 +9,9 @@ from comfy.clip_vision import Output
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...blip3u_core.checkpoint import Stage, open_checkpoint, open_vision_tower
-from ...blip3u_core.eva_clip import EvaClip, EvaClipConfig, crop_pictures, squash_pictures
-from ...blip3u_core.weights import assign_weights
+from ...blip3u_core.features.eva_clip import EvaClip, EvaClipConfig, crop_pictures, stretch_pictures
+from ...blip3u_core.weights.assign import assign_weights
+from ...blip3u_core.weights.checkpoint import Stage, open_checkpoint, open_vision_tower
 from .memory import reported_peak
 from .paths import VisionTowerPlace
 from .progress import step_progress
@@ -38,14 +38,14 @@ class EvaClipVision:
 
     def clip_features(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures (B, H, W, 3) and the picture of zero pixels, as features (B and 1, C, g, g)."""
-        pixels = squash_pictures(image, self.config.image_size)
+        pixels = stretch_pictures(image, self.config.image_size)
         both = torch.cat([pixels, self.model.null_pixels(pixels)])
         features = self._in_parts(both, self.model.clip_features)
         return features[:-1], features[-1:]
 
     def encode_image(self, image: Tensor, crop: bool = True) -> Output:
         """The stock node's call: patch features, and their mean as the embedding."""
-        prepare = crop_pictures if crop else squash_pictures
+        prepare = crop_pictures if crop else stretch_pictures
         patches = self._in_parts(prepare(image, self.config.image_size), self.model)
         output = Output()
         output["last_hidden_state"] = patches  # (B, N, C)

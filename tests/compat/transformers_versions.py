@@ -97,7 +97,7 @@ def measure() -> None:
         for case in golden.DRAWN
     ]
     equal = [
-        golden.write_tokens(
+        golden.generate_tokens(
             llm,
             [golden.context_of(llm, case, "vqa")],
             golden.Sampling(20, repetition_penalty=float(penalty)),

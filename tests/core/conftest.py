@@ -2,8 +2,8 @@
 
 import pytest
 
-from blip3u_core.checkpoint import open_checkpoint
-from blip3u_core.qwen import LanguageModel, build_language_model
+from blip3u_core.language.model import LanguageModel, build_language_model
+from blip3u_core.weights.checkpoint import open_checkpoint
 from harness.comfy import ORACLE
 
 

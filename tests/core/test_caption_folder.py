@@ -7,14 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from blip3u_core.answer import Sampling
-from blip3u_core.caption_folder import AT_ONCE, add_pictures, caption_folder, read_file, runs
-from blip3u_core.chat import Chat
-from blip3u_core.dialogue import Speaker, ask
-from blip3u_core.qwen import LanguageModel
+from blip3u_core.chat.caption_folder import AT_ONCE, add_pictures, caption_folder, read_file, runs
+from blip3u_core.chat.chat import Chat
+from blip3u_core.chat.dialogue import ChatModel, ask
+from blip3u_core.language.generate import SamplingParams
+from blip3u_core.language.model import LanguageModel
 
 QUESTION = "Describe this picture completely."
-VARIED = Sampling(6, temperature=1.0, seed=40)
+VARIED = SamplingParams(6, temperature=1.0, seed=40)
 
 
 def fill(folder: Path, count: int) -> list[str]:
@@ -33,11 +33,11 @@ def test_every_picture_gets_the_answer_of_its_single_run(
 ) -> None:
     names = fill(tmp_path, 3)
     (tmp_path / "notes.md").write_text("not a picture")
-    found = caption_folder(Speaker(llm, VARIED), tmp_path, QUESTION, keep=True)
+    found = caption_folder(ChatModel(llm, VARIED), tmp_path, QUESTION, keep=True)
     assert [name for name, _ in found] == names
     for index, (name, text) in enumerate(found):
-        speaker = Speaker(llm, Sampling(6, temperature=1.0, seed=40 + index))
-        alone, _ = ask(speaker, Chat(), QUESTION, [read_file(tmp_path / name)])
+        chat_model = ChatModel(llm, SamplingParams(6, temperature=1.0, seed=40 + index))
+        alone, _ = ask(chat_model, Chat(), QUESTION, [read_file(tmp_path / name)])
         assert text == alone.strip()
         assert texts(tmp_path)[f"{index:02}.txt"] == text
     assert len(texts(tmp_path)) == 3
@@ -53,19 +53,19 @@ def test_it_goes_on_where_cancel_stopped_it(llm: LanguageModel, tmp_path: Path) 
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        caption_folder(Speaker(llm, VARIED, cancel), tmp_path, QUESTION, keep=True)
+        caption_folder(ChatModel(llm, VARIED, cancel), tmp_path, QUESTION, keep=True)
     first = texts(tmp_path)
     assert len(first) == AT_ONCE
     assert counts == sorted(counts)
     assert counts[-1][1] == len(names) * VARIED.max_new_tokens
     (tmp_path / "00.txt").write_text("by hand")
     (tmp_path / "01.txt").write_text(" \n")
-    found = dict(caption_folder(Speaker(llm, VARIED), tmp_path, QUESTION, keep=True))
+    found = dict(caption_folder(ChatModel(llm, VARIED), tmp_path, QUESTION, keep=True))
     assert found["00.png"] == "by hand"
     for index, name in enumerate(names[1:AT_ONCE], 1):
         assert found[name] == first[f"{index:02}.txt"]
     assert list(found) == names
-    anew = dict(caption_folder(Speaker(llm, VARIED), tmp_path, QUESTION, keep=False))
+    anew = dict(caption_folder(ChatModel(llm, VARIED), tmp_path, QUESTION, keep=False))
     assert anew == {**found, "00.png": first["00.txt"]}
 
 
@@ -76,27 +76,27 @@ def test_what_is_captioned_is_not_read_again(llm: LanguageModel, tmp_path: Path)
     def fail(*_: object) -> None:
         raise AssertionError("the language model was asked")
 
-    speaker = Speaker(llm, VARIED, fail, at_work=fail)
-    assert caption_folder(speaker, tmp_path, QUESTION, keep=True) == [("00.png", "mine")]
+    chat_model = ChatModel(llm, VARIED, fail, at_work=fail)
+    assert caption_folder(chat_model, tmp_path, QUESTION, keep=True) == [("00.png", "mine")]
 
 
 def test_a_broken_picture_is_told_and_keeps_the_rest(llm: LanguageModel, tmp_path: Path) -> None:
     fill(tmp_path, AT_ONCE)
     (tmp_path / "99.jpg").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"99\.jpg cannot be read as a picture"):
-        caption_folder(Speaker(llm, VARIED), tmp_path, QUESTION, keep=True)
+        caption_folder(ChatModel(llm, VARIED), tmp_path, QUESTION, keep=True)
     assert len(texts(tmp_path)) == AT_ONCE
 
 
 def test_folders_that_cannot_be_captioned_are_told(llm: LanguageModel, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no pictures"):
-        caption_folder(Speaker(llm), tmp_path, QUESTION, keep=True)
+        caption_folder(ChatModel(llm), tmp_path, QUESTION, keep=True)
     fill(tmp_path, 1)
     with pytest.raises(ValueError, match="question is empty"):
-        caption_folder(Speaker(llm), tmp_path, " ", keep=True)
+        caption_folder(ChatModel(llm), tmp_path, " ", keep=True)
     Image.new("RGB", (4, 4)).save(tmp_path / "00.jpg")
     with pytest.raises(ValueError, match=r"00\.jpg and 00\.png would share 00\.txt"):
-        caption_folder(Speaker(llm), tmp_path, QUESTION, keep=True)
+        caption_folder(ChatModel(llm), tmp_path, QUESTION, keep=True)
 
 
 def test_pictures_are_read_upright_and_in_full(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from blip3u_core.chat import Chat, Turn, make_turn
-from blip3u_core.chat_files import load_chat, save_chat
-from blip3u_core.prompt import PICTURE
+from blip3u_core.chat.chat import Chat, Turn, make_turn
+from blip3u_core.chat.files import load_chat, save_chat
+from blip3u_core.language.prompt import PICTURE
 
 
 def picture(seed: int, height: int = 5, width: int = 7, channels: int = 3) -> torch.Tensor:

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from blip3u_core.checkpoint import open_checkpoint, open_vision_tower
-from blip3u_core.config import NextDiTConfig
-from blip3u_core.safetensors_io import match_keys, read_header
+from blip3u_core.features.config import NextDiTConfig
+from blip3u_core.weights.checkpoint import open_checkpoint, open_vision_tower
+from blip3u_core.weights.reader import match_keys, read_header
 
 ORACLE = Path(__file__).parents[1] / "golden" / "oracle"
 

@@ -9,9 +9,9 @@ import torch
 from safetensors import safe_open
 from torch.testing import assert_close
 
-from blip3u_core.checkpoint import open_checkpoint, open_vision_tower
 from blip3u_core.convert import convert, main
-from blip3u_core.safetensors_writer import write_safetensors
+from blip3u_core.weights.checkpoint import open_checkpoint, open_vision_tower
+from blip3u_core.weights.writer import write_safetensors
 
 ORACLE = Path(__file__).parents[1] / "golden" / "oracle"
 CHECKPOINT = ORACLE / "checkpoint"

@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.counting import count, real_bytes
 from benchmarks.paper import CARDS, Stage
 from benchmarks.stages import Drawing, meta
-from blip3u_core.config import NextDiTConfig
-from blip3u_core.nextdit import NextDiT
+from blip3u_core.features.config import NextDiTConfig
+from blip3u_core.features.nextdit import NextDiT
 
 TINY = NextDiTConfig(
     in_channels=8,

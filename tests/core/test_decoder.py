@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from blip3u_core.decoder import Condition, KeepPlaces, integrate_guided_diffusion
-from blip3u_core.noise_schedule import NoiseSchedule
-from blip3u_core.vae import Vae, VaeConfig
+from blip3u_core.decoder.decoder import KeepPlaces, UNetCondition, integrate_guided_diffusion
+from blip3u_core.decoder.noise_schedule import NoiseSchedule
+from blip3u_core.decoder.vae import Vae, VaeConfig
 
 SCHEDULER = {
     "num_train_timesteps": 1000,
@@ -56,13 +56,15 @@ def test_schedule_equals_diffusers(spacing, beta_schedule, prediction_type):
 def test_sampling_equals_the_diffusers_loop(prediction_type):
     import diffusers
 
-    from blip3u_core.decoder import Decoder
+    from blip3u_core.decoder.decoder import Decoder
 
     config = SCHEDULER | {"prediction_type": prediction_type}
     torch.manual_seed(0)
     unet = tiny_unet(diffusers)
     decoder = Decoder(unet, Vae(VaeConfig.from_json(VAE)), NoiseSchedule.from_json(config))
-    positive, null = (Condition.of_features(noise(1, 24, 2, 2, seed=s), (64, 64)) for s in (1, 2))
+    positive, null = (
+        UNetCondition.of_features(noise(1, 24, 2, 2, seed=s), (64, 64)) for s in (1, 2)
+    )
     ours = decoder.sample(positive, null, noise(1, 8, 16, 16), steps=5, guidance_scale=2.0)
 
     scheduler = diffusers.EulerDiscreteScheduler.from_config(config)
@@ -193,7 +195,7 @@ def test_a_vae_of_another_kind_is_refused(change, text):
 
 
 def test_time_ids_are_in_the_order_of_sdxl():
-    condition = Condition.of_features(torch.ones(2, 4, 2, 2), (96, 128), (200, 300), (5, 7))
+    condition = UNetCondition.of_features(torch.ones(2, 4, 2, 2), (96, 128), (200, 300), (5, 7))
     assert condition.time_ids.tolist() == [[200, 300, 5, 7, 96, 128]] * 2
     assert condition.tokens.shape == (2, 4, 4)
     assert condition.pooled.shape == (2, 4)

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from blip3u_core.answer import Sampling, write_tokens
-from blip3u_core.chat import Chat
-from blip3u_core.context import read_context
-from blip3u_core.dialogue import Speaker, ask, ask_about_each, chat_context, drawing_context
-from blip3u_core.prefix_cache import PrefixCache
-from blip3u_core.prompt import IMAGE_PAD, caption_text, instruction_text
-from blip3u_core.qwen import LanguageModel
-from blip3u_core.visual_tokens import visual_tokens
+from blip3u_core.chat.chat import Chat
+from blip3u_core.chat.dialogue import ChatModel, ask, ask_about_each, chat_context, drawing_context
+from blip3u_core.language.context import read_context
+from blip3u_core.language.generate import SamplingParams, generate_tokens
+from blip3u_core.language.model import LanguageModel
+from blip3u_core.language.prefix_cache import PrefixCache
+from blip3u_core.language.prompt import IMAGE_PAD, caption_text, instruction_text
+from blip3u_core.language.visual_tokens import visual_tokens
 
-SIXTEEN = Sampling(16)
+SIXTEEN = SamplingParams(16)
 
 
 def picture(seed: int, height: int = 60, width: int = 90) -> Tensor:
@@ -99,17 +99,17 @@ class TestLength:
         context = read_context(llm, "word")
         limit = len(context) + 3
         monkeypatch.setattr(llm, "config", replace(llm.config, max_positions=limit))
-        (ids,) = write_tokens(llm, [context], Sampling(50))
+        (ids,) = generate_tokens(llm, [context], SamplingParams(50))
         assert len(ids) == 3
 
 
 class TestBatch:
     def test_each_answer_of_a_batch_is_that_of_its_single_run(self, llm: LanguageModel) -> None:
         pictures = [picture(index, 40 + 30 * index, 90) for index in range(5)]
-        for sampling in (SIXTEEN, Sampling(16, temperature=1.5, top_p=0.9, seed=7)):
-            together = ask_about_each(Speaker(llm, sampling), Chat(), "What?", pictures)
+        for sampling in (SIXTEEN, SamplingParams(16, temperature=1.5, top_p=0.9, seed=7)):
+            together = ask_about_each(ChatModel(llm, sampling), Chat(), "What?", pictures)
             for index, (text, _) in enumerate(together):
-                alone = Speaker(llm, replace(sampling, seed=sampling.seed + index))
+                alone = ChatModel(llm, replace(sampling, seed=sampling.seed + index))
                 single = ask_about_each(alone, Chat(), "What?", pictures[index : index + 1])
                 assert single[0][0] == text
 
@@ -127,22 +127,24 @@ class TestBatch:
     def test_the_seed_matters_with_a_temperature(self, llm: LanguageModel) -> None:
         context = read_context(llm, "word")
         runs = [
-            write_tokens(llm, [context], Sampling(16, temperature=1.0, seed=seed))
+            generate_tokens(llm, [context], SamplingParams(16, temperature=1.0, seed=seed))
             for seed in (1, 1, 2)
         ]
         assert runs[0] == runs[1] != runs[2]
 
     def test_a_small_top_p_is_greedy(self, llm: LanguageModel) -> None:
         context = read_context(llm, "word")
-        drawn = write_tokens(llm, [context], Sampling(16, temperature=1.0, top_p=1e-6, seed=3))
-        assert drawn == write_tokens(llm, [context], SIXTEEN)
+        drawn = generate_tokens(
+            llm, [context], SamplingParams(16, temperature=1.0, top_p=1e-6, seed=3)
+        )
+        assert drawn == generate_tokens(llm, [context], SIXTEEN)
 
     @pytest.mark.parametrize(
         "values", [{"max_new_tokens": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}]
     )
     def test_bad_sampling_is_told(self, values: dict) -> None:
         with pytest.raises(ValueError, match=next(iter(values))):
-            Sampling(**values)
+            SamplingParams(**values)
 
     def test_cancel_stops_within_one_token(self, llm: LanguageModel) -> None:
         class Cancelled(Exception):
@@ -156,16 +158,16 @@ class TestBatch:
                 raise Cancelled
 
         with pytest.raises(Cancelled):
-            ask(Speaker(llm, Sampling(100), on_token), Chat(), "Tell me")
+            ask(ChatModel(llm, SamplingParams(100), on_token), Chat(), "Tell me")
         assert counts == [1, 2, 3]
 
 
 class TestPrefixCache:
     def ten_turns(self, llm: LanguageModel, cache: PrefixCache | None) -> list[str]:
-        speaker, chat, texts = Speaker(llm, SIXTEEN, prefix_cache=cache), Chat(), []
+        chat_model, chat, texts = ChatModel(llm, SIXTEEN, prefix_cache=cache), Chat(), []
         for turn in range(10):
             shown = [picture(turn, 60 + 10 * turn, 100)] if turn % 3 == 0 else []
-            text, chat = ask(speaker, chat, f"Question {turn}?", shown)
+            text, chat = ask(chat_model, chat, f"Question {turn}?", shown)
             texts.append(text)
         return texts
 
@@ -180,7 +182,7 @@ class TestPrefixCache:
 
     def test_branches_share_their_trunk(self, llm: LanguageModel) -> None:
         cache = PrefixCache(1 << 30)
-        cached, plain = (Speaker(llm, SIXTEEN, prefix_cache=c) for c in (cache, None))
+        cached, plain = (ChatModel(llm, SIXTEEN, prefix_cache=c) for c in (cache, None))
         _, trunk = ask(plain, Chat(), "Look.", [picture(1)])
         for question in ("Left?", "Right?", "Left?"):
             assert ask(cached, trunk, question)[0] == ask(plain, trunk, question)[0]
@@ -189,14 +191,14 @@ class TestPrefixCache:
     def test_another_picture_is_not_taken_for_the_first(self, llm: LanguageModel) -> None:
         cache = PrefixCache(1 << 30)
         for seed in (1, 2, 1):
-            cached = ask(Speaker(llm, SIXTEEN, prefix_cache=cache), Chat(), "?", [picture(seed)])
-            assert cached[0] == ask(Speaker(llm, SIXTEEN), Chat(), "?", [picture(seed)])[0]
+            cached = ask(ChatModel(llm, SIXTEEN, prefix_cache=cache), Chat(), "?", [picture(seed)])
+            assert cached[0] == ask(ChatModel(llm, SIXTEEN), Chat(), "?", [picture(seed)])[0]
 
     def test_drawing_after_answering_uses_its_own_positions(self, llm: LanguageModel) -> None:
         cache = PrefixCache(1 << 30)
         side = llm.generation_side
         _, chat = ask(
-            Speaker(llm, SIXTEEN, prefix_cache=cache), Chat(), "Look.", [picture(1, side, side)]
+            ChatModel(llm, SIXTEEN, prefix_cache=cache), Chat(), "Look.", [picture(1, side, side)]
         )
         context = drawing_context(llm, chat, "caption", "Again")
         expected = visual_tokens(llm, [context])
@@ -209,7 +211,7 @@ class TestPrefixCache:
     def test_other_weights_forget_everything(self, llm: LanguageModel) -> None:
         cache = PrefixCache(1 << 30)
         cache.bind("first")
-        ask(Speaker(llm, SIXTEEN, prefix_cache=cache), Chat(), "Hello?")
+        ask(ChatModel(llm, SIXTEEN, prefix_cache=cache), Chat(), "Hello?")
         cache.bind("first")
         assert cache.num_bytes > 0
         cache.bind("second")
@@ -218,6 +220,6 @@ class TestPrefixCache:
     def test_the_budget_holds(self, llm: LanguageModel) -> None:
         cache = PrefixCache(200_000)
         for question in ("One?", "Two?", "Three?", "Four?", "Five?"):
-            ask(Speaker(llm, SIXTEEN, prefix_cache=cache), Chat(), question)
+            ask(ChatModel(llm, SIXTEEN, prefix_cache=cache), Chat(), question)
             assert cache.num_bytes <= 200_000
         assert cache.num_bytes > 0

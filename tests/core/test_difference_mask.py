@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from blip3u_core.difference_mask import difference_mask, feature_difference
+from blip3u_core.features.difference_mask import difference_mask, feature_difference
 
 
 def grid(seed: int = 0, batch: int = 2) -> Tensor:

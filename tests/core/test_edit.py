@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from blip3u_core.checkpoint import open_checkpoint
-from blip3u_core.config import NextDiTConfig
-from blip3u_core.edit import edit_clip_features, edit_features, edit_sigmas
-from blip3u_core.flow import integrate_guided_flow, linear_sigmas
-from blip3u_core.nextdit import NextDiT
+from blip3u_core.features.config import NextDiTConfig
+from blip3u_core.features.edit import edit_clip_features, edit_features, edit_sigmas
+from blip3u_core.features.flow import integrate_guided_flow, linear_sigmas
+from blip3u_core.features.nextdit import NextDiT
+from blip3u_core.weights.checkpoint import open_checkpoint
 from harness.comfy import ORACLE
 
 SHAPE = (3, 5, 4, 4)

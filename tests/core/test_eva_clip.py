@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from blip3u_core.eva_clip import EvaClip, EvaClipConfig, crop_pictures, squash_pictures
+from blip3u_core.features.eva_clip import EvaClip, EvaClipConfig, crop_pictures, stretch_pictures
 
 CONFIG = EvaClipConfig(
     patch_size=8,
@@ -55,7 +55,7 @@ def test_a_picture_in_a_batch_equals_the_picture_alone():
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 3), (2, 5, 300, 3), (1, 64, 64, 4)])
-@pytest.mark.parametrize("prepare", [crop_pictures, squash_pictures])
+@pytest.mark.parametrize("prepare", [crop_pictures, stretch_pictures])
 def test_pictures_of_any_shape_fit(prepare, shape):
     assert prepare(torch.rand(shape), 64).shape == (shape[0], 3, 64, 64)
 
@@ -64,7 +64,7 @@ def test_crop_keeps_the_middle_and_squash_keeps_everything():
     picture = torch.zeros(1, 64, 192, 3)
     picture[:, :, 64:128] = 1
     assert crop_pictures(picture, 64).min() > 1
-    assert squash_pictures(picture, 64)[..., 0].max() < 0
+    assert stretch_pictures(picture, 64)[..., 0].max() < 0
 
 
 def test_a_broken_picture_is_refused():

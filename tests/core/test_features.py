@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from blip3u_core.features import (
+from blip3u_core.features.grid import (
     features_to_tokens,
     pooled_features,
     preview_features,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from blip3u_core.flow import integrate_guided_flow, item_noise, linear_sigmas, timesteps_of
+from blip3u_core.features.flow import integrate_guided_flow, item_noise, linear_sigmas, timesteps_of
 
 
 def constant(conditional: float, null: float):

@@ -6,21 +6,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from blip3u_core import interleave as module
-from blip3u_core.answer import Sampling
-from blip3u_core.chat import Chat
-from blip3u_core.checkpoint import open_checkpoint
-from blip3u_core.context import Context
-from blip3u_core.dialogue import Speaker
-from blip3u_core.interleave import Interleaved, ask_for_story, interleave, readable
-from blip3u_core.prompt import (
+from blip3u_core.chat import interleave as module
+from blip3u_core.chat.chat import Chat
+from blip3u_core.chat.dialogue import ChatModel
+from blip3u_core.chat.interleave import Interleaved, ask_for_story, interleave, readable
+from blip3u_core.language.context import Context
+from blip3u_core.language.generate import SamplingParams
+from blip3u_core.language.model import LanguageModel, build_language_model
+from blip3u_core.language.prompt import (
     DRAWN_PICTURE,
     INTERLEAVE_REQUEST,
     PICTURE,
     caption_text,
     fill_request,
 )
-from blip3u_core.qwen import LanguageModel, build_language_model
+from blip3u_core.weights.checkpoint import open_checkpoint
 from harness.comfy import ORACLE
 
 ASK = Chat().say("user", fill_request(INTERLEAVE_REQUEST, "a day at the sea"))
@@ -33,7 +33,7 @@ def llm() -> LanguageModel:
 
 
 class Mouth:
-    """Speaks the given segments in place of `write_tokens`; notes what it was shown."""
+    """Speaks the given segments in place of `generate_tokens`; notes what it was shown."""
 
     def __init__(self, llm: LanguageModel, segments: list[str]) -> None:
         self.llm = llm
@@ -66,9 +66,9 @@ Tell = Callable[..., tuple[Interleaved, Mouth]]
 def tell(llm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> Tell:
     def run(*segments: str, limit: int = 4, tokens: int = 500, on_text=None):
         mouth = Mouth(llm, list(segments))
-        monkeypatch.setattr(module, "write_tokens", mouth.write)
-        speaker = Speaker(llm, Sampling(max_new_tokens=tokens), on_text)
-        return interleave(speaker, ASK, mouth.draw, limit), mouth
+        monkeypatch.setattr(module, "generate_tokens", mouth.write)
+        chat_model = ChatModel(llm, SamplingParams(max_new_tokens=tokens), on_text)
+        return interleave(chat_model, ASK, mouth.draw, limit), mouth
 
     return run
 
@@ -169,9 +169,9 @@ def test_what_is_made_can_be_kept(llm: LanguageModel, monkeypatch: pytest.Monkey
             raise InterruptedError
         return mouth.draw(context, index)
 
-    monkeypatch.setattr(module, "write_tokens", mouth.write)
+    monkeypatch.setattr(module, "generate_tokens", mouth.write)
     with pytest.raises(InterruptedError):
-        interleave(Speaker(llm), ASK, draw, 4, kept.append)
+        interleave(ChatModel(llm), ASK, draw, 4, kept.append)
     assert [story.text for story in kept] == ["The sea. [picture 1]"]
     assert len(kept[0].chat.pictures) == 1
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from blip3u_core.checkpoint import open_checkpoint
-from blip3u_core.qwen import build_language_model
-from blip3u_core.tokenizer import TextTokenizer
+from blip3u_core.language.model import build_language_model
+from blip3u_core.language.tokenizer import TextTokenizer
+from blip3u_core.weights.checkpoint import open_checkpoint
 from harness.comfy import ORACLE
 
 ASSETS = dict(open_checkpoint(ORACLE / "checkpoint").assets)

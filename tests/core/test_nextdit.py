@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from blip3u_core.config import NextDiTConfig
-from blip3u_core.embeddings import grid_rotations, rotate, timestep_sinusoid
-from blip3u_core.nextdit import NextDiT, one_token_if_identical
+from blip3u_core.features.config import NextDiTConfig
+from blip3u_core.features.embeddings import grid_rotations, rotate_pairs, timestep_sinusoid
+from blip3u_core.features.nextdit import NextDiT, one_token_if_identical
 
 CONFIG = NextDiTConfig(
     in_channels=12,
@@ -115,7 +115,7 @@ def test_training_after_sampling():
     with torch.inference_mode():
         grid_rotations(2, 3, 8, 123.0, x.device)
     x.requires_grad_()
-    rotate(x, grid_rotations(2, 3, 8, 123.0, x.device)).sum().backward()
+    rotate_pairs(x, grid_rotations(2, 3, 8, 123.0, x.device)).sum().backward()
     assert x.grad is not None
 
 
@@ -124,18 +124,18 @@ def test_rotation_keeps_lengths_and_relative_places():
     table = grid_rotations(4, 4, 8, 10_000.0, q.device).view(4, 4, 1, 4, 2)
 
     def product(place_q, place_k):
-        return (rotate(q, table[place_q][None]) * rotate(k, table[place_k][None])).sum()
+        return (rotate_pairs(q, table[place_q][None]) * rotate_pairs(k, table[place_k][None])).sum()
 
     assert_close(product((0, 1), (2, 2)), product((1, 2), (3, 3)))
-    assert_close(rotate(q, table[3, 2][None]).norm(), q.norm())
+    assert_close(rotate_pairs(q, table[3, 2][None]).norm(), q.norm())
     assert not torch.allclose(product((0, 1), (2, 2)), product((1, 0), (2, 2)))
 
 
 def test_compiled_rotation_is_the_same(monkeypatch):
     x, table = torch.randn(2, 6, 4, 8), grid_rotations(2, 3, 8, 10_000.0, torch.device("cpu"))
-    expected = rotate(x, table)
+    expected = rotate_pairs(x, table)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    assert_close(rotate(x, table), expected)
+    assert_close(rotate_pairs(x, table), expected)
 
 
 def test_sinusoid_starts_with_cosines():

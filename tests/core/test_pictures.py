@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from blip3u_core.context import read_context
-from blip3u_core.image_processing import read_picture, reading_size, rgb_image
-from blip3u_core.prompt import PICTURE
-from blip3u_core.qwen import LanguageModel
-from blip3u_core.visual_tokens import visual_tokens
+from blip3u_core.images import rgb_image
+from blip3u_core.language.context import read_context
+from blip3u_core.language.image_processing import process_image, smart_resize
+from blip3u_core.language.model import LanguageModel
+from blip3u_core.language.prompt import PICTURE
+from blip3u_core.language.visual_tokens import visual_tokens
 
 
 def solid(*values: float, size: tuple[int, int] = (4, 6)) -> Tensor:
@@ -59,14 +60,14 @@ def test_what_is_no_picture_is_told(picture: Tensor, said: str) -> None:
     ],
 )
 def test_reading_size(llm: LanguageModel, size: tuple, expected: tuple) -> None:
-    rows, columns = reading_size(*size, llm.pictures)
+    rows, columns = smart_resize(*size, llm.image_config)
     assert (rows, columns) == expected
-    assert rows * columns <= llm.pictures.max_pixels
+    assert rows * columns <= llm.image_config.max_pixels
 
 
 def test_a_thread_of_a_picture_is_told(llm: LanguageModel) -> None:
     with pytest.raises(ValueError, match="1000 x 2; the longer side may be at most 200 times"):
-        read_picture(torch.zeros(2, 1000, 3), llm.pictures)
+        process_image(torch.zeros(2, 1000, 3), llm.image_config)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4320, 7680), (1, 90)])
@@ -77,6 +78,6 @@ def test_any_size_can_be_drawn_from(llm: LanguageModel, size: tuple) -> None:
 
 
 def test_settings_of_the_processor_are_obeyed(llm: LanguageModel) -> None:
-    settings = replace(llm.pictures, min_pixels=16384, max_pixels=16384)
-    assert reading_size(100, 100, settings) == (140, 140)  # up to whole tokens of 28 pixels
-    assert reading_size(1000, 1000, settings) == (112, 112)
+    settings = replace(llm.image_config, min_pixels=16384, max_pixels=16384)
+    assert smart_resize(100, 100, settings) == (140, 140)  # up to whole tokens of 28 pixels
+    assert smart_resize(1000, 1000, settings) == (112, 112)

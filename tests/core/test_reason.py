@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from blip3u_core.answer import Sampling
-from blip3u_core.chat import Chat
-from blip3u_core.dialogue import Speaker
-from blip3u_core.qwen import LanguageModel
-from blip3u_core.reason import plan_edits, reason, split_caption
+from blip3u_core.chat.chat import Chat
+from blip3u_core.chat.dialogue import ChatModel
+from blip3u_core.chat.reason import plan_edits, reason, split_caption
+from blip3u_core.language.generate import SamplingParams
+from blip3u_core.language.model import LanguageModel
 
 
 @pytest.mark.parametrize(
@@ -37,18 +37,18 @@ def test_without_a_caption_the_text_is_shown(text: str) -> None:
 
 def test_a_model_that_gives_no_caption_is_told_with_a_way_out(llm: LanguageModel) -> None:
     with pytest.raises(ValueError, match=r"language model wrote: .*max_new_tokens \(now 5\)"):
-        reason(Speaker(llm, Sampling(5)), Chat(), "a riddle")
+        reason(ChatModel(llm, SamplingParams(5)), Chat(), "a riddle")
 
 
 def test_empty_wishes_are_told(llm: LanguageModel) -> None:
     with pytest.raises(ValueError, match="prompt is empty"):
-        reason(Speaker(llm), Chat(), " ")
+        reason(ChatModel(llm), Chat(), " ")
     with pytest.raises(ValueError, match="instruction is empty"):
-        plan_edits(Speaker(llm), Chat(), [torch.zeros(8, 8, 3)], "\n")
+        plan_edits(ChatModel(llm), Chat(), [torch.zeros(8, 8, 3)], "\n")
 
 
 def test_every_picture_gets_its_own_plan(llm: LanguageModel) -> None:
     pictures = [torch.rand(40, 40, 3, generator=torch.Generator().manual_seed(i)) for i in (1, 2)]
-    speaker = Speaker(llm, Sampling(8))
-    plans = plan_edits(speaker, Chat(), pictures, "Make it night")
-    assert plans[1] == plan_edits(speaker, Chat(), pictures[1:], "Make it night")[0]
+    chat_model = ChatModel(llm, SamplingParams(8))
+    plans = plan_edits(chat_model, Chat(), pictures, "Make it night")
+    assert plans[1] == plan_edits(chat_model, Chat(), pictures[1:], "Make it night")[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from blip3u_core.prompt import INSTRUCTION_REQUEST, QUESTION_REQUEST
+from blip3u_core.language.prompt import INSTRUCTION_REQUEST, QUESTION_REQUEST
 from training import eyes, llm, llm_data, tower, unet, vae
 from training.common import Chance, Run, Schedule, write_safetensors
 from training.muon import Muon
@@ -188,7 +188,7 @@ def test_language_batches_share_one_prefix(runs: Path):
     training = llm.LlmTraining(eyes.FeatureTower(runs)).requires_grad_(False)
     sequences = llm_data.sample_sequences(Chance.of(0, 0).python, 5)
     shared, whole = llm_data.collate(sequences), llm_data.collate(sequences, skip=False)
-    seen = training.eyes.look(render_batch(shared.shown))
+    seen = training.eyes.encode_images(render_batch(shared.shown))
     with_prefix = training.hidden(shared, seen, training.read_prefix())
     without = training.hidden(whole, seen, training.read_prefix())
     torch.testing.assert_close(

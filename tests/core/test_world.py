@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from blip3u_core.prompt import IMG, PICTURE
+from blip3u_core.language.prompt import IMG, PICTURE
 from training.copying import copied_words
 from training.dialogues import MIX, SAMPLERS, corpus, descriptions, sample_any, sample_story
 from training.edits import EDITS, edit_plan_of, sample_edit

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from blip3u_core.checkpoint import open_checkpoint
-from blip3u_core.decoder import Condition, Decoder, integrate_guided_diffusion
-from blip3u_core.vae import Vae, VaeConfig
+from blip3u_core.decoder.decoder import Decoder, UNetCondition, integrate_guided_diffusion
+from blip3u_core.decoder.vae import Vae, VaeConfig
+from blip3u_core.weights.checkpoint import open_checkpoint
 
 ORACLE = Path(__file__).parent / "oracle"
 SIZE = (32, 32)
@@ -34,7 +34,7 @@ def chain():
 
 def condition(tokens):
     grid = round(tokens.shape[1] ** 0.5)
-    return Condition.of_features(tokens.transpose(1, 2).unflatten(2, (grid, grid)), SIZE)
+    return UNetCondition.of_features(tokens.transpose(1, 2).unflatten(2, (grid, grid)), SIZE)
 
 
 @torch.no_grad()

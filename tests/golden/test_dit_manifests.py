@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from blip3u_core.config import NextDiTConfig
-from blip3u_core.nextdit import NextDiT
-from blip3u_core.safetensors_io import match_keys
+from blip3u_core.features.config import NextDiTConfig
+from blip3u_core.features.nextdit import NextDiT
+from blip3u_core.weights.reader import match_keys
 
 MANIFESTS = Path(__file__).parent / "oracle" / "manifests"
 PREFIX = "model.dit.model."

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from blip3u_core.eva_clip import EvaClip, EvaClipConfig, crop_pictures, squash_pictures
+from blip3u_core.features.eva_clip import EvaClip, EvaClipConfig, crop_pictures, stretch_pictures
 
 ORACLE = Path(__file__).parent / "oracle"
 TOWER = ORACLE / "eva_clip_vision_tower"
@@ -44,7 +44,7 @@ def test_crop_equals_the_reference_preprocessing(golden):
 
 
 def test_squash_equals_the_reconstruction_preprocessing(reconstruct):
-    pixels = squash_pictures(reconstruct["uint8"][None] / 255, 112)
+    pixels = stretch_pictures(reconstruct["uint8"][None] / 255, 112)
     assert_close(pixels[..., ::7, ::7], reconstruct["pixels_every7th"], atol=1e-6, rtol=0)
 
 
@@ -57,7 +57,7 @@ def test_features_equal_the_reference(tower, golden):
 
 @torch.no_grad()
 def test_picture_and_its_negative_equal_the_reference(tower, reconstruct):
-    pixels = squash_pictures(reconstruct["uint8"][None] / 255, tower.config.image_size)
+    pixels = stretch_pictures(reconstruct["uint8"][None] / 255, tower.config.image_size)
     features = tower.clip_features(torch.cat([pixels, tower.null_pixels(pixels)]))
     tokens = features.flatten(2).transpose(1, 2)
     assert_close(tokens, reconstruct["prompt_embeds"], atol=1e-5, rtol=0)

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from blip3u_core.answer import ContextReader, Sampling, answer, write_tokens
-from blip3u_core.checkpoint import open_checkpoint
-from blip3u_core.context import Context, read_context
-from blip3u_core.qwen import LanguageModel, build_language_model
-from blip3u_core.text_model import KeyValueCache
-from blip3u_core.tokenizer import TextTokenizer
-from blip3u_core.visual_tokens import visual_tokens
+from blip3u_core.language.context import Context, read_context
+from blip3u_core.language.generate import ContextReader, SamplingParams, generate, generate_tokens
+from blip3u_core.language.model import LanguageModel, build_language_model
+from blip3u_core.language.text_model import KeyValueCache
+from blip3u_core.language.tokenizer import TextTokenizer
+from blip3u_core.language.visual_tokens import visual_tokens
+from blip3u_core.weights.checkpoint import open_checkpoint
 from harness.comfy import ORACLE
 
 CASES = json.loads((ORACLE / "goldens" / "cases.json").read_text(encoding="utf-8"))
@@ -61,7 +61,7 @@ def largest_difference(got: Tensor, expected: Tensor) -> float:
 
 @pytest.mark.parametrize("case", DRAWN)
 def test_token_ids(llm: LanguageModel, case: str) -> None:
-    ids = [*context_of(llm, case, "llm").ids, llm.tokenizer.image_id]
+    ids = [*context_of(llm, case, "llm").ids, llm.tokenizer.img_token_id]
     assert ids == goldens("llm")[f"{case}.input_ids"][0].tolist()
 
 
@@ -92,7 +92,7 @@ def test_pixel_values(llm: LanguageModel, case: str, golden: str, key: str, ever
 @pytest.mark.parametrize(("case", "every"), [("edit448", 16), ("edit_small", 1)])
 def test_image_embeddings(llm: LanguageModel, case: str, every: int) -> None:
     (picture,) = context_of(llm, case, "llm").pictures
-    embeds = llm.look(picture.patches(), [picture.grid])[::every]
+    embeds = llm.encode_images(picture.patches(), [picture.grid])[::every]
     assert largest_difference(embeds, goldens("llm")[f"{case}.image_embeds"]) < LIMIT
 
 
@@ -113,7 +113,7 @@ class TestAnswer:
     def test_ids_and_positions(self, llm: LanguageModel, case: str) -> None:
         context = context_of(llm, case, "vqa")
         assert list(context.ids) == goldens("vqa")[f"{case}.input_ids"][0].tolist()
-        assert torch.equal(context.positions(), goldens("vqa")[f"{case}.position_ids"][:, 0])
+        assert torch.equal(context.position_ids(), goldens("vqa")[f"{case}.position_ids"][:, 0])
 
     def test_first_logits(self, llm: LanguageModel, case: str) -> None:
         with torch.no_grad():
@@ -123,20 +123,20 @@ class TestAnswer:
 
     @pytest.mark.parametrize("penalty", ["1.0", "1.05"])
     def test_greedy_tokens(self, llm: LanguageModel, case: str, penalty: str) -> None:
-        sampling = Sampling(20, repetition_penalty=float(penalty))
-        (ids,) = write_tokens(llm, [context_of(llm, case, "vqa")], sampling)
+        sampling = SamplingParams(20, repetition_penalty=float(penalty))
+        (ids,) = generate_tokens(llm, [context_of(llm, case, "vqa")], sampling)
         assert ids == goldens("vqa")[f"{case}.new_ids.rp{penalty}"][0].tolist()
 
     def test_the_checkpoints_own_penalty_is_the_default(
         self, llm: LanguageModel, case: str
     ) -> None:
-        (text,) = answer(llm, [context_of(llm, case, "vqa")], Sampling(20))
+        (text,) = generate(llm, [context_of(llm, case, "vqa")], SamplingParams(20))
         assert text == CASES[case]["answer_rp1.05"]
 
 
 def test_answers_of_a_batch_are_those_of_single_runs(llm: LanguageModel) -> None:
     contexts = [context_of(llm, case, "vqa") for case in ("vqa_image", "vqa_text")]
-    together = write_tokens(llm, contexts, Sampling(20, repetition_penalty=1.0))
+    together = generate_tokens(llm, contexts, SamplingParams(20, repetition_penalty=1.0))
     for case, ids in zip(("vqa_image", "vqa_text"), together, strict=True):
         assert ids == goldens("vqa")[f"{case}.new_ids.rp1.0"][0].tolist()
 

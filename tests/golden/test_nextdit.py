@@ -12,16 +12,16 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from blip3u_core.checkpoint import open_checkpoint
-from blip3u_core.config import NextDiTConfig
-from blip3u_core.embeddings import grid_rotations, timestep_sinusoid
-from blip3u_core.flow import (
+from blip3u_core.features.config import NextDiTConfig
+from blip3u_core.features.embeddings import grid_rotations, timestep_sinusoid
+from blip3u_core.features.flow import (
     integrate_guided_flow,
     linear_sigmas,
     sample_clip_features,
     timesteps_of,
 )
-from blip3u_core.nextdit import NextDiT, one_token_if_identical
+from blip3u_core.features.nextdit import NextDiT, one_token_if_identical
+from blip3u_core.weights.checkpoint import open_checkpoint
 
 ORACLE = Path(__file__).parent / "oracle"
 VELOCITY = {"atol": 2e-5, "rtol": 0}

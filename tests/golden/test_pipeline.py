@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from blip3u_core.answer import Sampling
-from blip3u_core.context import read_context
 from blip3u_core.convert import convert
+from blip3u_core.language.context import read_context
+from blip3u_core.language.generate import SamplingParams
 from blip3u_core.pipeline import Pipeline
 
 ORACLE = Path(__file__).parent / "oracle"
@@ -58,7 +58,7 @@ def test_picture_to_picture_equals_the_reference(pipeline):
 
 def test_answer_equals_the_reference(pipeline):
     golden = load_file(ORACLE / "goldens" / "vqa.safetensors")
-    sampling = Sampling(max_new_tokens=20, repetition_penalty=1.0)
+    sampling = SamplingParams(max_new_tokens=20, repetition_penalty=1.0)
     picture = golden["vqa_image.image_uint8"]
     text = pipeline.answer("What is in this picture?", picture, sampling=sampling)
     expected = pipeline.llm.tokenizer.decode(golden["vqa_image.new_ids.rp1.0"][0].tolist())
@@ -99,7 +99,7 @@ def test_fp8_storage_still_draws(tmp_path):
 
 def test_a_missing_part_is_an_error_only_when_needed(tmp_path):
     text_only = Pipeline.from_checkpoint(ORACLE / "checkpoint_sharded")
-    assert isinstance(text_only.answer("Hello?", sampling=Sampling(max_new_tokens=2)), str)
+    assert isinstance(text_only.answer("Hello?", sampling=SamplingParams(max_new_tokens=2)), str)
     with pytest.raises(FileNotFoundError, match="diffusion-decoder"):
         text_only.text_to_image("a cat", **FEW)
     with pytest.raises(FileNotFoundError, match="vision_tower"):

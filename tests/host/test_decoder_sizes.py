@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
-from blip3u_core.checkpoint import open_checkpoint
-from blip3u_core.decoder import Condition, Decoder
-from blip3u_core.flow import item_noise
+from blip3u_core.decoder.decoder import Decoder, UNetCondition
+from blip3u_core.features.flow import item_noise
+from blip3u_core.weights.checkpoint import open_checkpoint
 from harness.comfy import ORACLE, Host
 from harness.graph import Graph, output, tensors
 
@@ -107,7 +107,7 @@ def test_the_host_draws_what_diffusers_draws(host: Host, made: str, kind: str) -
     checkpoint = open_checkpoint(host.base / "models" / "blip3u" / name)
     decoder = Decoder.from_checkpoint(checkpoint, "cpu", torch.float32)
     assert decoder.picture_size == (32, 32)
-    pair = [Condition.of_features(f, (32, 32)) for f in (grid, torch.zeros_like(grid))]
+    pair = [UNetCondition.of_features(f, (32, 32)) for f in (grid, torch.zeros_like(grid))]
     noise = item_noise(7, 1, decoder.latent_shape((32, 32)))
     latents = decoder.sample(*pair, noise, steps=5, guidance_scale=2.0)
     assert_close(found, decoder.to_pictures(latents), atol=2e-5, rtol=0)

@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.testing import assert_close
 
-from blip3u_core.checkpoint import open_checkpoint
-from blip3u_core.config import NextDiTConfig
-from blip3u_core.difference_mask import difference_mask
-from blip3u_core.edit import edit_clip_features
-from blip3u_core.nextdit import NextDiT
+from blip3u_core.features.config import NextDiTConfig
+from blip3u_core.features.difference_mask import difference_mask
+from blip3u_core.features.edit import edit_clip_features
+from blip3u_core.features.nextdit import NextDiT
+from blip3u_core.weights.checkpoint import open_checkpoint
 from harness.comfy import ORACLE, RANDOM_TINY, Graph, GraphError, Host, Result
 from harness.features import write_lora
 

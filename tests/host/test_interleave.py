@@ -13,14 +13,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from blip3u_core.answer import ContextReader
-from blip3u_core.chat import Chat
-from blip3u_core.chat_files import load_chat
-from blip3u_core.checkpoint import open_checkpoint
-from blip3u_core.dialogue import chat_context
-from blip3u_core.interleave import ask_for_story
-from blip3u_core.prompt import DRAWN_PICTURE
-from blip3u_core.qwen import build_language_model
+from blip3u_core.chat.chat import Chat
+from blip3u_core.chat.dialogue import chat_context
+from blip3u_core.chat.files import load_chat
+from blip3u_core.chat.interleave import ask_for_story
+from blip3u_core.language.generate import ContextReader
+from blip3u_core.language.model import build_language_model
+from blip3u_core.language.prompt import DRAWN_PICTURE
+from blip3u_core.weights.checkpoint import open_checkpoint
 from harness.comfy import ORACLE, RANDOM_TINY, Graph, GraphError, Host
 
 PAINTER = "always-drawing"
@@ -28,7 +28,7 @@ PROMPT = "a day at the sea"
 
 
 @pytest.fixture(scope="module")
-def painter(host: Host) -> str:
+def generator(host: Host) -> str:
     """The golden random checkpoint with another output layer, as the loader lists it."""
     folder = host.base / "models" / "blip3u" / PAINTER
     shutil.copytree(ORACLE / "checkpoint", folder)
@@ -42,7 +42,7 @@ def painter(host: Host) -> str:
     with torch.no_grad():
         felt = ContextReader(llm, contexts, None).read_contexts()  # (2, D)
     head = torch.zeros_like(weights["lm_head.weight"])
-    head[llm.tokenizer.image_id] = felt.sum(0).to(head.dtype)
+    head[llm.tokenizer.img_token_id] = felt.sum(0).to(head.dtype)
     save_file({**weights, "lm_head.weight": head}, file, {"format": "pt"})
     return PAINTER
 
@@ -74,8 +74,8 @@ def pictures_of(host: Host, graph: Graph) -> torch.Tensor:
     return load_file(host.file(result.outputs["images"]["files"][0]))["value"]
 
 
-def test_text_pictures_and_chat_come_out(host: Host, painter: str) -> None:
-    result = host.run(story_graph(painter))
+def test_text_pictures_and_chat_come_out(host: Host, generator: str) -> None:
+    result = host.run(story_graph(generator))
     assert result.outputs["text"]["text"] == ["[picture 1]  [picture 2]  [picture 3]"]
     images = load_file(host.file(result.outputs["images"]["files"][0]))["value"]
     assert images.shape[0] == 3
@@ -85,10 +85,10 @@ def test_text_pictures_and_chat_come_out(host: Host, painter: str) -> None:
     assert result.texts["story"][-1].endswith("[picture 3]")
 
 
-def test_picture_i_takes_seed_plus_i(host: Host, painter: str) -> None:
+def test_picture_i_takes_seed_plus_i(host: Host, generator: str) -> None:
     """The first picture is drawn from the request alone, so two stories share it shifted."""
-    both = pictures_of(host, story_graph(painter, max_images=2, seed=20))
-    first = pictures_of(host, story_graph(painter, max_images=1, seed=20))
+    both = pictures_of(host, story_graph(generator, max_images=2, seed=20))
+    first = pictures_of(host, story_graph(generator, max_images=1, seed=20))
     torch.testing.assert_close(both[:1], first, atol=1e-5, rtol=0)
     assert (both[0] - both[1]).abs().max() > 1e-3
 
@@ -107,7 +107,7 @@ def test_an_empty_prompt_without_chat_is_refused(host: Host) -> None:
     assert "the prompt is empty" in host.failure(story_graph(RANDOM_TINY, prompt=" "))
 
 
-def test_cancel_keeps_what_was_made(host: Host, painter: str) -> None:
+def test_cancel_keeps_what_was_made(host: Host, generator: str) -> None:
     shown: list[dict] = []
     host.hook(slow="HostedNextDiT", seconds=0.1)
 
@@ -119,7 +119,7 @@ def test_cancel_keeps_what_was_made(host: Host, painter: str) -> None:
             host.interrupt()
 
     with pytest.raises(GraphError) as caught:
-        host.run(story_graph(painter, seed=99, steps=30), on_event=cancel)
+        host.run(story_graph(generator, seed=99, steps=30), on_event=cancel)
     host.hook()
     assert caught.value.interrupted
     files = [host.file(image) for image in shown[-1]["output"]["images"]]
@@ -128,7 +128,7 @@ def test_cancel_keeps_what_was_made(host: Host, painter: str) -> None:
     chat = load_chat(only_file(host.base / "output" / "chats"))
     assert len(chat.pictures) == len(files)
     assert chat.turns[-1].role == "assistant"
-    assert len(pictures_of(host, story_graph(painter, max_images=1))) == 1
+    assert len(pictures_of(host, story_graph(generator, max_images=1))) == 1
 
 
 def only_file(folder: Path) -> Path:

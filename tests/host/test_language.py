@@ -329,7 +329,7 @@ class TestHostsMemory:
         host.run(asking("Hello"))
 
     def test_cancel_while_it_reads(self, host: Host) -> None:
-        host.hook(slow="Layer", seconds=0.5)
+        host.hook(slow="TextLayer", seconds=0.5)
 
         def interrupt_the_language_model(event: dict[str, Any]) -> None:
             if event["type"] == "executing" and event["data"]["node"] == "2":

@@ -1,0 +1,1 @@
+"""Dialogues and what the model does with them: answer, reason, interleave, caption."""

@@ -1,0 +1,184 @@
+"""Text and pictures in turn: the language model writes, asks for a picture, sees it, and goes on.
+
+It asks with its token `[IMG]`, and the picture is drawn from all that was said and shown before;
+or, if it was never taught the token, with a marked caption, and the picture is drawn from that.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from ..language.context import Context, read_context
+from ..language.generate import generate_tokens
+from ..language.prompt import (
+    DRAWN_PICTURE,
+    IMG,
+    INTERLEAVE_REQUEST,
+    MARKED_CAPTION_END,
+    MARKED_CAPTION_START,
+    MARKED_INTERLEAVE_REQUEST,
+    PICTURE,
+    caption_text,
+    fill_request,
+)
+from .chat import Chat, make_turn
+from .dialogue import ChatModel, chat_context
+
+Draw = Callable[[Context, int], Tensor]  # (what to draw from, pictures before it) -> (H, W, 3)
+
+_TOKENS_OF_A_MARK = 16  # at most so many tokens hold `</picture>`
+_CAPTION = (
+    f"{re.escape(MARKED_CAPTION_START)}((?:(?!{re.escape(MARKED_CAPTION_START)}).)*?)"
+    f"{re.escape(MARKED_CAPTION_END)}"
+)
+_NEW_CAPTION = re.compile(f"{_CAPTION}(?!{re.escape(PICTURE)})", re.DOTALL)
+_PLACE = re.compile(f"(?:{re.escape(IMG)}|{_CAPTION})?{re.escape(PICTURE)}", re.DOTALL)
+
+
+@dataclass(frozen=True, eq=False)
+class Interleaved:
+    """An answer of text and pictures (H, W, 3), and the chat with it.
+
+    `text` is for people: `[picture 1]` stands where the first picture belongs, and so on.
+    """
+
+    text: str
+    pictures: tuple[Tensor, ...]
+    chat: Chat
+
+
+def readable(marked: str) -> str:
+    """An answer with picture marks, as people read it."""
+    numbers = iter(range(1, marked.count(PICTURE) + 1))
+    return _PLACE.sub(lambda _: f" [picture {next(numbers)}] ", marked).strip()
+
+
+def ask_for_story(chat: Chat, prompt: str, writes_sign: bool) -> Chat:
+    """The chat with the request for text and pictures; an empty prompt answers the chat itself.
+
+    Args:
+        writes_sign: whether the language model was taught to ask for pictures with `[IMG]`.
+
+    Raises: ValueError if there is nothing to answer.
+    """
+    if prompt.strip():
+        request = INTERLEAVE_REQUEST if writes_sign else MARKED_INTERLEAVE_REQUEST
+        return chat.say("user", fill_request(request, prompt))
+    if not chat.ends_with_user:
+        raise ValueError(
+            "the prompt is empty, expected what to tell. Write it, or connect a chat that ends "
+            "with a user message."
+        )
+    return chat
+
+
+def interleave(
+    chat_model: ChatModel,
+    chat: Chat,
+    draw: Draw,
+    max_pictures: int,
+    on_picture: Callable[[Interleaved], None] | None = None,
+) -> Interleaved:
+    """Let the language model answer a chat in text and pictures.
+
+    Args:
+        chat_model: its `max_new_tokens` counts the whole answer; its `on_token` gets the readable
+            text so far and may raise to cancel.
+        chat: ends with the request, see `prompt.INTERLEAVE_REQUEST`.
+        draw: makes a picture from the context of a drawing; what it raises goes through.
+        max_pictures: the answer ends where one more is asked for.
+        on_picture: called with all so far after each picture, so that a caller can keep it.
+
+    Raises: ValueError for `max_pictures` below 1, or a chat longer than the model can read.
+    """
+    if max_pictures < 1:
+        raise ValueError(
+            f"max_images is {max_pictures}, expected 1 or more. For text alone, use VQA or Reason."
+        )
+    story = _Story(chat_model, chat)
+    while story.tokens_left > 0:
+        wish = story.write_to_the_next_picture()
+        if wish is None:
+            break
+        if len(story.drawn) == max_pictures:
+            story.end_before_the_wish()
+            break
+        story.show(draw(wish, len(story.drawn)))
+        if on_picture is not None:
+            on_picture(story.so_far)
+    return story.so_far
+
+
+class _Story:
+    """An answer in the making: what is written and drawn so far."""
+
+    def __init__(self, chat_model: ChatModel, asked: Chat) -> None:
+        self.chat_model = chat_model
+        self.asked = asked
+        self.tokens_left = chat_model.sampling.max_new_tokens
+        self.marked = ""  # as the language model reads it again
+        self.drawn: list[Tensor] = []
+
+    @property
+    def so_far(self) -> Interleaved:
+        return Interleaved(readable(self.marked), tuple(self.drawn), self.chat)
+
+    @property
+    def chat(self) -> Chat:
+        if not self.marked.strip():
+            return self.asked
+        return self.asked.add(make_turn("assistant", self.marked, self.drawn))
+
+    def write_to_the_next_picture(self) -> Context | None:
+        """Go on writing; the context to draw from, or None if the answer is at its end."""
+        llm = self.chat_model.llm
+        ids = self._write(chat_context(llm, self.chat))
+        self.tokens_left -= len(ids)
+        asks = bool(ids) and ids[-1] == llm.tokenizer.img_token_id
+        self.marked += llm.tokenizer.decode(ids[:-1] if asks else ids)
+        if asks:
+            self.wish, self.mark = (len(self.marked), len(self.marked)), DRAWN_PICTURE
+            return chat_context(llm, self.chat, for_drawing=True)
+        caption = _NEW_CAPTION.search(self.marked)
+        if caption is None:
+            return None
+        self.wish, self.mark = caption.span(), PICTURE
+        return read_context(llm, caption_text(caption.group(1).strip()), for_drawing=True)
+
+    def show(self, picture: Tensor) -> None:
+        """Put the picture that was asked for last into its place."""
+        self.drawn.append(picture)
+        place = self.wish[1]
+        self.marked = self.marked[:place] + self.mark + self.marked[place:]
+
+    def end_before_the_wish(self) -> None:
+        self.marked = self.marked[: self.wish[0]]
+
+    def _write(self, context: Context) -> list[int]:
+        """Tokens up to the end of the answer or the wish for a picture."""
+        chat_model = self.chat_model
+        sampling = replace(chat_model.sampling, max_new_tokens=self.tokens_left)
+        with chat_model.at_work([context], self.tokens_left):
+            (ids,) = generate_tokens(
+                chat_model.llm,
+                [context],
+                sampling,
+                self._on_token,
+                chat_model.prefix_cache,
+                self._asks,
+            )
+        return ids
+
+    def _asks(self, ids: list[int]) -> bool:
+        tokenizer = self.chat_model.llm.tokenizer
+        tail = tokenizer.decode(ids[-_TOKENS_OF_A_MARK:])
+        return ids[-1] == tokenizer.img_token_id or MARKED_CAPTION_END in tail
+
+    def _on_token(self, written: list[list[int]], done: int, _: int) -> None:
+        if self.chat_model.on_token is not None:
+            text = self.chat_model.llm.tokenizer.decode(written[0], unfinished=True)
+            total = self.chat_model.sampling.max_new_tokens
+            done += total - self.tokens_left
+            self.chat_model.on_token(readable(self.marked + text), done, total)

@@ -1,0 +1,1 @@
+"""The language model: text and pictures in; text, or visual tokens, out."""

@@ -1,0 +1,197 @@
+"""Text from the language model: one prefill, then a token of every answer at a time."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .context import Context, check_length, embed_contexts, left_pad
+from .model import LanguageModel
+from .prefix_cache import PrefixCache
+from .text_model import KeyValueCache
+
+OnToken = Callable[[str, int, int], None]  # (text so far, tokens so far, most tokens)
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How the next token is chosen.
+
+    temperature 0 takes the likeliest; above, one is drawn from those that together hold `top_p`
+    of the probability, answer i of a batch with seed + i. `repetition_penalty` None is the
+    checkpoint's own.
+    """
+
+    max_new_tokens: int = 512
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    repetition_penalty: float | None = None
+
+    def __post_init__(self) -> None:
+        checks = [
+            ("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, "1 or more"),
+            ("temperature", self.temperature, 0 <= self.temperature < 1e6, "0 or more"),
+            ("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1"),
+        ]
+        for name, value, good, expected in checks:
+            if not good:
+                raise ValueError(f"{name} is {value}, expected {expected}.")
+
+
+def generate(
+    llm: LanguageModel,
+    contexts: Sequence[Context],
+    sampling: SamplingParams | None = None,
+    on_token: OnToken | None = None,
+    prefix_cache: PrefixCache | None = None,
+) -> list[str]:
+    """The texts that the language model writes behind each context, decoded together.
+
+    An answer ends at the turn's end, or where the model would draw (`[IMG]`), as after a reasoning.
+
+    Args:
+        contexts: from `read_context`; each answer is as if its context came alone.
+        on_token: called after every token with the text so far (answers of a batch one below
+            the other) and once more at the end with both counts equal; may raise to cancel.
+        prefix_cache: dialogues read before, used and added to when there is one context.
+
+    Raises: ValueError for an empty context or one longer than the model can read.
+    """
+    sampling = sampling or SamplingParams()
+
+    def show(written: list[list[int]], done: int, total: int) -> None:
+        if on_token is not None:
+            texts = [llm.tokenizer.decode(ids, unfinished=True) for ids in written]
+            on_token("\n\n".join(texts), done, total)
+
+    def would_draw(ids: list[int]) -> bool:
+        return ids[-1] == llm.tokenizer.img_token_id
+
+    written = generate_tokens(llm, contexts, sampling, show, prefix_cache, would_draw)
+    texts = [llm.tokenizer.decode(ids) for ids in written]
+    if on_token is not None:
+        on_token("\n\n".join(texts), sampling.max_new_tokens, sampling.max_new_tokens)
+    return texts
+
+
+@torch.no_grad()
+def generate_tokens(
+    llm: LanguageModel,
+    contexts: Sequence[Context],
+    sampling: SamplingParams,
+    on_token: Callable[[list[list[int]], int, int], None] | None = None,
+    prefix_cache: PrefixCache | None = None,
+    stop: Callable[[list[int]], bool] | None = None,
+) -> list[list[int]]:
+    """The token ids of each answer, without the end token.
+
+    Args:
+        stop: says of an answer's tokens so far whether it shall end with the last of them.
+    """
+    for context in contexts:
+        check_length(llm, context, 1)
+    longest = llm.config.max_positions - max(len(context) for context in contexts)
+    total = min(sampling.max_new_tokens, longest)
+    known = prefix_cache if len(contexts) == 1 else None
+    reader = ContextReader(llm, contexts, known)
+    chooser = TokenChooser(llm, contexts, sampling)
+    written: list[list[int]] = [[] for _ in contexts]
+    ended = [False] * len(contexts)
+    hidden = reader.read_contexts()
+    for done in range(1, total + 1):
+        chosen = chooser.choose(llm.logits(hidden))
+        for index, token in enumerate(chosen):
+            if not ended[index] and token not in llm.eos_token_ids:
+                written[index].append(token)
+                ended[index] = stop is not None and stop(written[index])
+            ended[index] = ended[index] or token in llm.eos_token_ids
+        if on_token is not None:
+            on_token(written, done, total)
+        if all(ended) or done == total:
+            break
+        hidden = reader.read_tokens(chosen)
+    if known is not None:
+        keys = (*contexts[0].keys(), *written[0])
+        known.keep(keys[: reader.cache.length], reader.cache)
+    return written
+
+
+class ContextReader:
+    """Feeds contexts and then single tokens to the text model; keeps positions and padding."""
+
+    def __init__(
+        self, llm: LanguageModel, contexts: Sequence[Context], known: PrefixCache | None
+    ) -> None:
+        self.llm = llm
+        self.contexts = contexts
+        found = None if known is None else known.take(contexts[0].keys())
+        self.cache = found or KeyValueCache(llm.config.num_layers)
+
+    def read_contexts(self) -> Tensor:
+        """Hidden states behind each context, (B, D)."""
+        start = self.cache.length
+        rows = embed_contexts(self.llm, self.contexts, [start] * len(self.contexts))
+        position_ids = [context.position_ids() for context in self.contexts]
+        self.next = torch.stack([ids.max() + 1 for ids in position_ids]).to(self.llm.device)
+        embeds, position_ids, valid = left_pad(rows, [ids[:, start:] for ids in position_ids])
+        self.valid = None if valid.all() else valid
+        return self.llm.model(embeds, position_ids, self.valid, self.cache)[:, -1]
+
+    def read_tokens(self, tokens: list[int]) -> Tensor:
+        """Hidden states behind one more token each, (B, D)."""
+        embeds = self.llm.embed(torch.tensor(tokens, device=self.llm.device)[:, None])
+        if self.valid is not None:
+            self.valid = torch.nn.functional.pad(self.valid, (0, 1), value=True)
+        position_ids = self.next.expand(3, -1)[..., None]
+        self.next = self.next + 1
+        return self.llm.model(embeds, position_ids, self.valid, self.cache)[:, -1]
+
+
+class TokenChooser:
+    """Next tokens from logits: repetition penalty, then greedy or nucleus sampling."""
+
+    def __init__(
+        self, llm: LanguageModel, contexts: Sequence[Context], sampling: SamplingParams
+    ) -> None:
+        wished = sampling.repetition_penalty
+        self.penalty = llm.repetition_penalty if wished is None else wished
+        self.sampling = sampling
+        self.seen = torch.zeros(len(contexts), llm.config.vocab_size, dtype=torch.bool)
+        for index, context in enumerate(contexts):
+            self.seen[index, torch.tensor(context.ids)] = True
+        self.seen = self.seen.to(llm.device)
+        seeds = range(sampling.seed, sampling.seed + len(contexts))
+        self.generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+
+    def choose(self, logits: Tensor) -> list[int]:
+        """One token per row of (B, vocabulary)."""
+        penalty = self.penalty
+        if penalty != 1.0:
+            # Parity: words of the prompt are penalised too, and negative scores multiplied.
+            # Source: CTRL, Keskar et al. 2019, and transformers' RepetitionPenaltyLogitsProcessor.
+            punished = torch.where(logits < 0, logits * penalty, logits / penalty)
+            logits = torch.where(self.seen, punished, logits)
+        if not torch.isfinite(logits).all():
+            raise ValueError(
+                "the language model computed NaN or infinite scores, expected numbers. Load it "
+                "with weight_dtype bf16 or fp32 (fp16 can overflow)."
+            )
+        if self.sampling.temperature == 0:
+            tokens = logits.argmax(dim=-1)
+        else:
+            tokens = self._draw(logits.cpu() / self.sampling.temperature)
+        self.seen.scatter_(1, tokens.to(self.seen.device)[:, None], True)
+        return tokens.tolist()
+
+    def _draw(self, logits: Tensor) -> Tensor:
+        """Nucleus sampling. Source: Holtzman et al. 2020."""
+        ordered, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)
+        outside = ordered.cumsum(dim=-1) - ordered >= self.sampling.top_p
+        ordered = ordered.masked_fill(outside, 0.0)
+        picks = [
+            torch.multinomial(row, 1, generator=generator)
+            for row, generator in zip(ordered, self.generators, strict=True)
+        ]
+        return order.gather(1, torch.stack(picks)).squeeze(1)

@@ -1,0 +1,1 @@
+"""Weights and their files: reading, checking, writing, and putting them into networks."""
