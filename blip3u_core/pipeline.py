@@ -8,7 +8,7 @@ Pictures are (B, H, W, 3), floating point in [0, 1]. Picture i of a batch is dra
 as if alone. A stage is loaded when first used; one that the checkpoint lacks is an error only then.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from torch import Tensor
 from .chat.chat import Chat
 from .chat.dialogue import chat_context, drawing_context
 from .decoder.decoder import NEGATIVE_PROMPT, Decoder, UNetCondition
+from .euler import OnStep
 from .features.config import NextDiTConfig
 from .features.eva_clip import EvaClip, EvaClipConfig, stretch_pictures
 from .features.flow import item_noise, sample_clip_features
@@ -34,8 +35,6 @@ from .weights.checkpoint import Checkpoint, Stage, open_checkpoint, open_vision_
 
 DECODER_STEPS = 50  # as published; a checkpoint may say its own in config.json, decoder_steps
 NEGATIVE_SEED = 0
-
-OnStep = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

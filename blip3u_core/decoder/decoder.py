@@ -2,17 +2,17 @@
 
 clean = x - sigma epsilon                                      (epsilon prediction)
 clean = x / (sigma^2 + 1) - v sigma / sqrt(sigma^2 + 1)        (v prediction)
-x    += (x - clean) / sigma (sigma_next - sigma)               (Euler)
+velocity = (x - clean) / sigma
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..euler import OnStep, euler, guide
 from ..features.grid import features_to_tokens, pooled_features
 from ..weights.assign import assign_weights
 from ..weights.checkpoint import Checkpoint, Stage
@@ -25,7 +25,6 @@ CROP = (0, 0)
 
 UNet = Any  # diffusers' UNet2DConditionModel, whose import takes seconds
 Predict = Callable[[Tensor, int], tuple[Tensor, Tensor]]
-OnStep = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -87,17 +86,16 @@ def integrate_guided_diffusion(
     Returns: x at the last sigma, same shape as `start`.
     Source: Euler's method of EDM (Karras et al. 2022, algorithm 1 without churn).
     """
-    x = start
-    for step, (sigma, next_sigma) in enumerate(pairwise(sigmas)):
+
+    def velocity(x: Tensor, step: int) -> Tensor:
+        sigma = sigmas[step]
         seen = x if keep is None else torch.lerp(keep.latent + sigma * noise, x, keep.mask)
-        conditional, null = predict(seen, step)
-        clean = null + guidance_scale * (conditional - null)
+        clean = guide(*predict(seen, step), guidance_scale)
         if keep is not None:
             clean = torch.lerp(keep.latent, clean, keep.mask)
-        x = x + (x - clean) / sigma * (next_sigma - sigma)
-        if on_step is not None:
-            on_step(step + 1, len(sigmas) - 1)
-    return x
+        return (x - clean) / sigma
+
+    return euler(velocity, start, sigmas, on_step)
 
 
 class Decoder:

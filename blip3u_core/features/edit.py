@@ -11,13 +11,13 @@ cancels in the difference; only what the edit changes moves.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from .flow import NUM_STEPS, OnStep, check_sigmas, item_noise, linear_sigmas, timesteps_of
+from ..euler import OnStep, euler, guide
+from .flow import NUM_STEPS, check_sigmas, item_noise, linear_sigmas, timesteps_of
 
 if TYPE_CHECKING:
     from .nextdit import NextDiT
@@ -72,14 +72,15 @@ def edit_features(
         return features
     check_sigmas(sigmas)
     noise = item_noise(seed, features.shape[0], (total, *features.shape[1:]))
-    source = edited = features.float()
-    for step, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
+    source = features.float()
+
+    def difference(edited: Tensor, step: int) -> Tensor:
+        sigma = float(sigmas[step])
         x_source = torch.lerp(source, noise[:, step].to(source), sigma)
         v_source, v_target = velocities(x_source, edited + (x_source - source), sigma)
-        edited = torch.add(edited, v_target.float() - v_source.float(), alpha=sigma_next - sigma)
-        if on_step is not None:
-            on_step(step + 1, total)
-    return edited.to(features.dtype)
+        return v_target.float() - v_source.float()
+
+    return euler(difference, source, sigmas, on_step).to(features.dtype)
 
 
 @torch.inference_mode()
@@ -120,7 +121,7 @@ def edit_clip_features(
     def velocities(x_source: Tensor, x_target: Tensor, _: float) -> tuple[Tensor, Tensor]:
         x = torch.cat([x_source, x_target] * 2).to(dit.dtype)  # (4B, C, g, g)
         cond, uncond = dit.velocity(x, next(steps_left), conditions).float().chunk(2)
-        v_source, v_target = torch.lerp(uncond, cond, scales).chunk(2)
+        v_source, v_target = guide(cond, uncond, scales).chunk(2)
         return v_source, v_target
 
     edited = edit_features(velocities, features, sigmas, seed, on_step)

@@ -1,4 +1,4 @@
-"""Rectified flow from noise to CLIP features: schedule, guidance, Euler.
+"""Rectified flow from noise to CLIP features: schedule, noise, guided velocities.
 
 x(sigma) = (1 - sigma) clean + sigma noise        velocity = dx / dsigma = noise - clean
 """
@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from ..euler import OnStep, euler, guide
 
 if TYPE_CHECKING:
     from .nextdit import NextDiT
 
 NUM_STEPS = 30
 GUIDANCE_SCALE = 3.0
-
-OnStep = Callable[[int, int], None]
 
 
 def linear_sigmas(steps: int, denoise: float = 1.0) -> Tensor:
@@ -66,7 +65,7 @@ def integrate_guided_flow(
     guidance_scale: float,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """Carry `noise` from the first sigma to 0 along the guided velocity, by Euler's method.
+    """Carry `noise` from the first sigma to 0 along the guided velocity.
 
     Args:
         velocity: maps x (B, C, H, W) and sigma (B,) to (conditional, null) velocities.
@@ -77,17 +76,15 @@ def integrate_guided_flow(
 
     Returns: x at sigma = 0, same shape, dtype and device as `noise`.
     Raises: ValueError if `sigmas` does not fall strictly to 0.
-    Source: rectified flow, Liu et al. 2022; guidance, Ho & Salimans 2022 with scale = 1 + w.
+    Source: rectified flow, Liu et al. 2022.
     """
     check_sigmas(sigmas)
-    x, total = noise.float(), len(sigmas) - 1
-    for step, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
-        conditional, null = velocity(x, x.new_full((x.shape[0],), sigma))
-        guided = torch.lerp(null.float(), conditional.float(), guidance_scale)
-        x = torch.add(x, guided, alpha=sigma_next - sigma)
-        if on_step is not None:
-            on_step(step + 1, total)
-    return x.to(noise.dtype)
+
+    def guided(x: Tensor, step: int) -> Tensor:
+        cond, uncond = velocity(x, sigmas[step].to(x).expand(len(x)))
+        return guide(cond.float(), uncond.float(), guidance_scale)
+
+    return euler(guided, noise.float(), sigmas, on_step).to(noise.dtype)
 
 
 def check_sigmas(sigmas: Tensor) -> None:

@@ -44,11 +44,12 @@ CORE_MAY_IMPORT = {
 }  # fmt: skip
 
 
-# Imports between the rooms of the core point upwards in this list, the way of the data downwards.
+# The rooms of the core in the order of the data; a room imports from itself and those before it.
 ROOMS = [
     "memory_report",
     "atomic_files",
     "images",
+    "euler",
     "weights",
     "language",
     "features",
