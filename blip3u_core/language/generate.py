@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .context import Context, check_length, embed_contexts, left_pad
+from .context import Context, check_length
 from .model import LanguageModel
+from .prefill import prefill
 from .prefix_cache import PrefixCache
 from .text_model import KeyValueCache
 
@@ -131,13 +132,8 @@ class ContextReader:
 
     def read_contexts(self) -> Tensor:
         """Hidden states behind each context, (B, D)."""
-        start = self.cache.length
-        rows = embed_contexts(self.llm, self.contexts, [start] * len(self.contexts))
-        position_ids = [context.position_ids() for context in self.contexts]
-        self.next = torch.stack([ids.max() + 1 for ids in position_ids]).to(self.llm.device)
-        embeds, position_ids, valid = left_pad(rows, [ids[:, start:] for ids in position_ids])
-        self.valid = None if valid.all() else valid
-        return self.llm.model(embeds, position_ids, self.valid, self.cache)[:, -1]
+        hidden, self.valid, self.next = prefill(self.llm, self.contexts, self.cache)
+        return hidden[:, -1]
 
     def read_tokens(self, tokens: list[int]) -> Tensor:
         """Hidden states behind one more token each, (B, D)."""
