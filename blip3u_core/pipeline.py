@@ -209,6 +209,7 @@ class Pipeline:
 
     @cached_property
     def llm(self) -> LanguageModel:
+        """The language model; read when first used."""
         checkpoint = self.checkpoint
         return build_language_model(
             checkpoint.llm, checkpoint.assets, checkpoint.generation_config, self.dtype, self.device
@@ -216,6 +217,7 @@ class Pipeline:
 
     @cached_property
     def dit(self) -> NextDiT:
+        """The feature DiT; read when first used."""
         stage = self.checkpoint.dit
         config = NextDiTConfig.from_shapes(stage.shapes(), self.checkpoint.config)
         dit = NextDiT(config, self.dtype, "meta")
@@ -224,10 +226,15 @@ class Pipeline:
 
     @cached_property
     def decoder(self) -> Decoder:
+        """UNet, VAE and schedule; read when first used."""
         return Decoder.from_checkpoint(self.checkpoint, self.device, self.dtype)
 
     @cached_property
     def tower(self) -> EvaClip:
+        """EVA-CLIP; read when first used.
+
+        Raises: FileNotFoundError if neither the checkpoint nor `vision_tower` has one.
+        """
         stage = self._tower_stage()
         config = EvaClipConfig.from_weights(
             {**self.checkpoint.config, **stage.config}, stage.shapes()

@@ -100,14 +100,17 @@ class Chat:
 
     @property
     def pictures(self) -> tuple[Tensor, ...]:
+        """The pictures of all turns, in the order in which they are read."""
         return tuple(picture for turn in self.turns for picture in turn.pictures)
 
     @property
     def ends_with_user(self) -> bool:
+        """Whether the last turn is a message that waits for an answer."""
         return bool(self.turns) and self.turns[-1].role == "user"
 
     @property
     def ends_with_assistant(self) -> bool:
+        """Whether the last turn is the model's own, on which it may write on."""
         return bool(self.turns) and self.turns[-1].role == "assistant"
 
     def texts(self) -> list[tuple[str, str]]:

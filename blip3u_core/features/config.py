@@ -36,6 +36,7 @@ class NextDiTConfig:
 
     @property
     def head_dim(self) -> int:
+        """Width of one attention head."""
         return self.dim // self.num_heads
 
     @classmethod

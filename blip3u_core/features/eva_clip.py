@@ -41,6 +41,7 @@ class EvaClipConfig:
 
     @property
     def image_size(self) -> int:
+        """Side of the square pictures that the tower reads, in pixels."""
         return self.num_patches * self.patch_size
 
     @property

@@ -202,6 +202,7 @@ class NextDiTLayer(nn.Module):
         return torch.addcmul(h, gate_ffn, self.ffn_norm2(self.ffn(self.ffn_norm1(h) * scale_ffn)))
 
     def self_attention(self, n: Tensor, rotations: Tensor) -> Tensor:
+        """Attention among the features: modulated, normed (B, N, dim) to (B, N, dim)."""
         attn = self.attn1
         q = rotate_pairs(self.split_heads(attn.norm_q(attn.to_q(n))), rotations)
         k = rotate_pairs(self.split_heads(attn.norm_k(attn.to_k(n))), rotations)
@@ -232,6 +233,7 @@ class NextDiTLayer(nn.Module):
         return k, v * self.gate.to(v).tanh()[:, None, None]
 
     def ffn(self, u: Tensor) -> Tensor:
+        """SwiGLU feed-forward, (B, N, dim) to (B, N, dim)."""
         ffn = self.feed_forward
         gate, value = ffn.linear_1(u), ffn.linear_3(u)
         if torch.is_grad_enabled():
@@ -239,6 +241,7 @@ class NextDiTLayer(nn.Module):
         return ffn.linear_2(F.silu(gate, inplace=True).mul_(value))  # the widest tensors
 
     def split_heads(self, x: Tensor) -> Tensor:
+        """(B, N, heads * d) to (B, N, heads, d)."""
         head_dim = self.norm1_context.weight.shape[0] // self.num_heads
         return x.unflatten(-1, (-1, head_dim))  # (B, T, heads, head_dim)
 

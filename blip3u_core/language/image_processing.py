@@ -63,15 +63,18 @@ class ProcessedImage:
 
     @property
     def token_grid(self) -> tuple[int, int]:
+        """Rows and columns of tokens: patches merged into squares."""
         merge = self.settings.vision.merge_size
         return self.grid[0] // merge, self.grid[1] // merge
 
     @property
     def num_patches(self) -> int:
+        """N, as the vision encoder counts."""
         return self.grid[0] * self.grid[1]
 
     @property
     def num_tokens(self) -> int:
+        """As the language model counts."""
         return self.token_grid[0] * self.token_grid[1]
 
     def patches(self) -> Tensor:

@@ -33,6 +33,7 @@ class PrefixCache:
 
     @property
     def num_bytes(self) -> int:
+        """Size of all that is kept."""
         return sum(entry.cache.num_bytes for entry in self._entries)
 
     def bind(self, state: Hashable) -> None:
@@ -42,6 +43,7 @@ class PrefixCache:
         self._state = state
 
     def clear(self) -> None:
+        """Forget every dialogue."""
         self._entries.clear()
 
     def take(self, keys: Keys) -> KeyValueCache | None:

@@ -19,6 +19,7 @@ class TokenTable(nn.Embedding):
     """Token embeddings, which `project` uses as the output layer of a tied checkpoint."""
 
     def project(self, hidden: Tensor) -> Tensor:
+        """Scores (..., vocabulary) of hidden states (..., D), for a tied output layer."""
         return F.linear(hidden, self.weight)
 
 
@@ -50,6 +51,7 @@ class KeyValueCache:
 
     @property
     def num_bytes(self) -> int:
+        """Size of keys and values of all layers."""
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
 
     def prefix(self, length: int) -> KeyValueCache:
@@ -118,6 +120,8 @@ def attention_mask(num_new: int, valid: Tensor | None, length: int, device: Any)
 
 
 class Attention(nn.Module):
+    """Grouped-query attention with rotary positions."""
+
     def __init__(self, config: TextConfig, dtype: Any, device: Any, operations: Any) -> None:
         super().__init__()
         self.head_dim = config.head_dim
@@ -136,6 +140,7 @@ class Attention(nn.Module):
         cache: KeyValueCache | None,
         layer: int,
     ) -> Tensor:
+        """(B, L, D) to (B, L, D); keys and values of this layer are added to the cache."""
         batch, length, width = x.shape
         heads = (batch, length, -1, self.head_dim)
         q = rotate_halves(self.q_proj(x).view(heads), *rope).transpose(1, 2)  # (B, H, L, d)
@@ -155,6 +160,8 @@ class Attention(nn.Module):
 
 
 class SwiGLU(nn.Module):
+    """Feed-forward with a gated SiLU. Source: Shazeer 2020."""
+
     def __init__(self, width: int, inner: int, bias: bool, options: Any, operations: Any) -> None:
         super().__init__()
         self.gate_proj = operations.Linear(width, inner, bias=bias, **options)
@@ -162,10 +169,13 @@ class SwiGLU(nn.Module):
         self.down_proj = operations.Linear(inner, width, bias=bias, **options)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., D) to (..., D)."""
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class TextLayer(nn.Module):
+    """Attention and feed-forward, each behind its norm and beside the residual."""
+
     def __init__(self, config: TextConfig, dtype: Any, device: Any, operations: Any) -> None:
         super().__init__()
         width, options = config.hidden_size, {"dtype": dtype, "device": device}
@@ -175,6 +185,7 @@ class TextLayer(nn.Module):
         self.post_attention_layernorm = operations.RMSNorm(width, eps=config.norm_eps, **options)
 
     def forward(self, x: Tensor, *attention_arguments: Any) -> Tensor:
+        """(B, L, D) to (B, L, D); the other arguments are those of `Attention.forward`."""
         x = x + self.self_attn(self.input_layernorm(x), *attention_arguments)
         return x + self.mlp(self.post_attention_layernorm(x))
 

@@ -61,6 +61,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, groups: Groups) -> Tensor:
 
 
 class VisionAttention(nn.Module):
+    """Attention among the patches of one window or one picture."""
+
     def __init__(self, config: VisionConfig, options: Any, operations: Any) -> None:
         super().__init__()
         self.num_heads = config.num_heads
@@ -69,12 +71,15 @@ class VisionAttention(nn.Module):
         self.proj = operations.Linear(width, width, bias=True, **options)
 
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], groups: Groups) -> Tensor:
+        """(N, width) to (N, width); patches attend within their group."""
         q, k, v = self.qkv(x).view(x.shape[0], 3, self.num_heads, -1).unbind(1)  # (N, H, d)
         q, k = (rotate_halves(y.float(), *rope).to(v.dtype) for y in (q, k))
         return self.proj(attend(q, k, v, groups).flatten(1))
 
 
 class VisionLayer(nn.Module):
+    """Attention and feed-forward, each behind its norm and beside the residual."""
+
     def __init__(self, config: VisionConfig, options: Any, operations: Any) -> None:
         super().__init__()
         width = config.hidden_size
@@ -84,6 +89,7 @@ class VisionLayer(nn.Module):
         self.mlp = SwiGLU(width, config.intermediate_size, True, options, operations)
 
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], groups: Groups) -> Tensor:
+        """(N, width) to (N, width)."""
         x = x + self.attn(self.norm1(x), rope, groups)
         return x + self.mlp(self.norm2(x))
 
@@ -99,6 +105,8 @@ class PatchEmbed(nn.Module):
 
 
 class PatchMerger(nn.Module):
+    """Squares of merged patches to one embedding each, in the text model's width."""
+
     def __init__(self, config: VisionConfig, options: Any, operations: Any) -> None:
         super().__init__()
         self.width = config.hidden_size * config.merge_size**2
@@ -110,6 +118,7 @@ class PatchMerger(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, width) to (N / merge^2, D)."""
         return self.mlp(self.ln_q(x).reshape(-1, self.width))
 
 
