@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, gelu, scaled_dot_product_attention
@@ -158,10 +159,11 @@ class _Attention(nn.Module):
         self.proj = operations.Linear(config.width, config.width, **place)
 
     def forward(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(x).unflatten(2, (3, self.num_heads, -1))  # (B, N, 3, heads, C / heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, C / heads)
+        query, key, value = rearrange(
+            self.qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.num_heads
+        )
         attended = scaled_dot_product_attention(query, key, value)
-        return self.proj(attended.transpose(1, 2).flatten(2))
+        return self.proj(rearrange(attended, "b h n d -> b n (h d)"))
 
 
 class _Mlp(nn.Module):

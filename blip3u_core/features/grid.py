@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 PREVIEW_SIZE = 256
@@ -9,7 +10,7 @@ PREVIEW_SIZE = 256
 
 def features_to_tokens(features: Tensor) -> Tensor:
     """(B, C, h, w) to (B, h * w, C), row by row."""
-    return features.flatten(2).transpose(1, 2)
+    return rearrange(features, "b c h w -> b (h w) c")
 
 
 def tokens_to_features(tokens: Tensor, height: int, width: int) -> Tensor:
@@ -22,7 +23,7 @@ def tokens_to_features(tokens: Tensor, height: int, width: int) -> Tensor:
             f"{tokens.shape[1]} tokens do not fill a grid of {height} x {width}; expected "
             f"{height * width}. Use the grid of the checkpoint that made them."
         )
-    return tokens.transpose(1, 2).unflatten(2, (height, width))
+    return rearrange(tokens, "b (h w) c -> b c h w", h=height, w=width)
 
 
 def pooled_features(features: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import repeat
 from PIL import Image
 from torch import Tensor
 
@@ -79,7 +80,7 @@ class ProcessedImage:
 
     def patches(self) -> Tensor:
         """What the vision tower reads: (N, channels * frames * patch^2), float32."""
-        return _patches(_normalise(self.pixels, self.settings), self.grid, self.settings.vision)
+        return _patches(_normalise(self.pixels, self.settings), self.settings.vision)
 
 
 def smart_resize(height: int, width: int, settings: ImageConfig) -> tuple[int, int]:
@@ -135,12 +136,11 @@ def _normalise(pixels: np.ndarray, settings: ImageConfig) -> Tensor:
     return ((scaled - mean) / std).permute(2, 0, 1)  # (3, H, W)
 
 
-def _patches(image: Tensor, grid: tuple[int, int], vision: VisionConfig) -> Tensor:
+def _patches(image: Tensor, vision: VisionConfig) -> Tensor:
     """(C, H, W) to (N, C * frames * patch^2), square of merged patches by square."""
     merge, patch = vision.merge_size, vision.patch_size
-    squares = image.reshape(
-        vision.channels, grid[0] // merge, merge, patch, grid[1] // merge, merge, patch
-    )
-    squares = squares.permute(1, 4, 2, 5, 0, 3, 6)  # rows, columns, merge, merge, C, p, p
-    frames = squares.unsqueeze(5).expand(-1, -1, -1, -1, -1, vision.frames, -1, -1)
-    return frames.reshape(grid[0] * grid[1], vision.patch_values)
+    return repeat(
+        image,
+        "c (row m p) (col n q) -> (row col m n) (c frames p q)",
+        m=merge, n=merge, p=patch, q=patch, frames=vision.frames,
+    )  # fmt: skip

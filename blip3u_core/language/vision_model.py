@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from .config import VisionConfig
@@ -30,8 +31,7 @@ def patch_positions(grid: Grid, merge: int) -> Tensor:
     rows = torch.arange(grid[0]).view(-1, 1).expand(grid)
     columns = torch.arange(grid[1]).view(1, -1).expand(grid)
     positions = torch.stack((rows, columns), dim=-1)
-    squares = positions.view(grid[0] // merge, merge, grid[1] // merge, merge, 2)
-    return squares.transpose(1, 2).reshape(-1, 2)
+    return rearrange(positions, "(r m) (c n) axis -> (r c m n) axis", m=merge, n=merge)
 
 
 def attention_groups(labels: Tensor) -> Groups:
