@@ -105,17 +105,22 @@ def sample_clip_features(
     steps: int = NUM_STEPS,
     guidance_scale: float = GUIDANCE_SCALE,
     on_step: OnStep | None = None,
+    init: Tensor | None = None,
+    denoise: float = 1.0,
 ) -> Tensor:
     """CLIP features of the pictures that the visual tokens describe.
 
     Args:
         visual_tokens: (B, Q, D), or (1, Q, D) for all rows of `noise`.
         noise: (B, C, g, g), standard normal: see `item_noise`.
+        init: features (B, C, g, g) to begin from, noised to the first sigma; zeros if None.
+        denoise: part of the way to go, in (0, 1], see `linear_sigmas`.
 
     Returns: features, (B, C, g, g), dtype and device of `noise`.
     Raises: ValueError if a shape or `steps` is wrong.
     """
-    sigmas = linear_sigmas(steps)
+    sigmas = linear_sigmas(steps, denoise)
+    start = torch.lerp(torch.zeros_like(noise) if init is None else init, noise, float(sigmas[0]))
     timesteps = timesteps_of(sigmas[:-1]).to(noise.device)[:, None]  # (S, 1)
     tokens = visual_tokens.to(noise.device, dit.dtype)
     cond = dit.prepare(tokens)
@@ -130,4 +135,4 @@ def sample_clip_features(
         parts = dit.velocity(rows, next(steps_left), conditions).chunk(len(conditions))
         return parts[-1], parts[0]
 
-    return integrate_guided_flow(velocity, noise, sigmas, guidance_scale, on_step)
+    return integrate_guided_flow(velocity, start, sigmas, guidance_scale, on_step)

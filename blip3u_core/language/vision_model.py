@@ -31,7 +31,7 @@ def patch_positions(grid: Grid, merge: int) -> Tensor:
     rows = torch.arange(grid[0]).view(-1, 1).expand(grid)
     columns = torch.arange(grid[1]).view(1, -1).expand(grid)
     positions = torch.stack((rows, columns), dim=-1)
-    return rearrange(positions, "(r m) (c n) axis -> (r c m n) axis", m=merge, n=merge)
+    return rearrange(positions, "(r m) (c n) two -> (r c m n) two", m=merge, n=merge)
 
 
 def attention_groups(labels: Tensor) -> Groups:
