@@ -6,7 +6,6 @@ resumed does the same steps as one that was not.
 
 import json
 import math
-import os
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -15,8 +14,10 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
+
+from blip3u_core.atomic_files import write_atomically
 
 from .muon import Muon
 
@@ -228,11 +229,9 @@ class Run:
 
 
 def write_safetensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Write beside and rename, so that a stop at any moment leaves a whole file."""
-    beside = path.with_suffix(".part")
-    save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, beside, metadata)
-    beside.chmod(0o644)
-    os.replace(beside, path)
+    """A stop at any moment leaves a whole file."""
+    whole = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+    write_atomically(path, lambda file: file.write(save(whole, metadata)))
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

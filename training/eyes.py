@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from blip3u_core.features.grid import features_to_tokens
 from blip3u_core.language.config import VisionConfig
 from blip3u_core.language.vision_model import VisionModel
 
@@ -25,7 +26,7 @@ from .scenes import (
     worn,
 )
 from .tower import LOSS_WEIGHTS as CELL_WEIGHTS
-from .tower import Tower, TowerTraining, principal_patches
+from .tower import TowerTraining, principal_patches
 from .world import Scene
 
 SCHEDULE = Schedule(steps=500, lr=1.5e-3, batch=48, warmup=50)
@@ -109,14 +110,14 @@ class FeatureTower(nn.Module):
         weights = read_safetensors(folder / "tower.safetensors")
         training = TowerTraining()
         training.load_state_dict(weights)
-        self.tower: Tower = training.tower
+        self.tower = training.tower
         self.heads = training.heads
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
     def features(self, pictures: Tensor) -> Tensor:
         """CLIP features as tokens (B, 9, C)."""
-        return self.tower(tower_pixels(pictures)).flatten(2).transpose(1, 2)
+        return features_to_tokens(self.tower.clip_features(tower_pixels(pictures)))
 
     @torch.no_grad()
     def read(self, tokens: Tensor) -> dict[str, Tensor]:

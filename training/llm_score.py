@@ -3,30 +3,18 @@
 import random
 from collections import defaultdict
 from functools import cache
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blip3u_core.features.nextdit import NextDiT
+from blip3u_core.features.flow import sample_clip_features
+from blip3u_core.features.grid import features_to_tokens
 
 from .llm import LlmTraining
 from .llm_config import DIT
 from .llm_data import Batch, collate, sample_sequences
 from .scenes import render_batch
-
-
-@torch.no_grad()
-def draw_features(dit: NextDiT, tokens: Tensor, noise: Tensor, steps: int, scale: float) -> Tensor:
-    """Guided Euler as the sampler does it; tokens (B, 9, D) -> features (B, 9, C)."""
-    sigmas = torch.cat([torch.linspace(1, 1 / steps, steps), torch.zeros(1)])
-    x, context = noise, torch.cat([torch.zeros_like(tokens), tokens])
-    for sigma, following in pairwise(sigmas):
-        timestep = torch.full((2 * len(x),), int(sigma * 1000))
-        null, told = dit(torch.cat([x, x]), timestep, context).chunk(2)
-        x = x + (following - sigma) * (null + scale * (told - null))
-    return x.flatten(2).transpose(1, 2)
 
 
 @cache
@@ -60,7 +48,9 @@ def evaluate(
             noise = torch.randn(
                 len(tokens), DIT.in_channels, 3, 3, generator=torch.Generator().manual_seed(seed)
             )
-            drawn = tower.read(draw_features(training.dit, tokens, noise, 15, 3.0))
+            drawn = tower.read(
+                features_to_tokens(sample_clip_features(training.dit, tokens, noise, 15, 3.0))
+            )
             wanted = tower.read(features)
             found[f"{kind}.picture"] = same_pictures(drawn, wanted)
     return {key: round(sum(v) / len(v), 4) for key, v in found.items()}

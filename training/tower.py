@@ -7,33 +7,20 @@ DiT and LLM later get slightly wrong still reads the same.
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from blip3u_core.features.eva_clip import EvaClip, EvaClipConfig
+
 from .common import Chance, Schedule
 from .scenes import CELL_CLASSES, cell_labels, render_batch, sample_scenes, tower_pixels, worn
 from .world import Scene
 
-
-@dataclass(frozen=True)
-class TowerConfig:
-    image_size: int = 126
-    patch_size: int = 21
-    width: int = 96
-    layers: int = 4
-    head_width: int = 16
-    mlp_ratio: float = 4.0
-    pool: int = 2
-
-    @property
-    def side(self) -> int:
-        return self.image_size // self.patch_size
-
-
-TOWER = TowerConfig()
+TOWER = EvaClipConfig(
+    patch_size=21, num_patches=6, width=96, num_layers=4, num_heads=6, mlp_width=384, pooling=2
+)
 SCHEDULE = Schedule(steps=1300, lr=1.5e-3, batch=64, warmup=100)
 LOSS_WEIGHTS = {
     "shape": 1.0,
@@ -47,59 +34,6 @@ LOSS_WEIGHTS = {
 }
 MAX_NOISE = 0.7  # added to the standardised features, uniform in 0..MAX_NOISE a picture
 DRAWN = 14  # pixels along a redrawn cell
-
-
-class Attention(nn.Module):
-    def __init__(self, config: TowerConfig):
-        super().__init__()
-        self.num_heads = config.width // config.head_width
-        self.qkv = nn.Linear(config.width, 3 * config.width)
-        self.proj = nn.Linear(config.width, config.width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-
-
-class Block(nn.Module):
-    """Post-norm inside the residual: x + norm(f(x))."""
-
-    def __init__(self, config: TowerConfig):
-        super().__init__()
-        hidden = int(config.width * config.mlp_ratio)
-        self.norm1 = nn.LayerNorm(config.width, eps=1e-6)
-        self.attn = Attention(config)
-        self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
-        self.mlp = nn.ModuleDict(
-            {"fc1": nn.Linear(config.width, hidden), "fc2": nn.Linear(hidden, config.width)}
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.norm1(self.attn(x))
-        return x + self.norm2(self.mlp["fc2"](F.gelu(self.mlp["fc1"](x))))
-
-
-class Tower(nn.Module):
-    """EVA-CLIP's vision transformer with the published key names."""
-
-    def __init__(self, config: TowerConfig = TOWER):
-        super().__init__()
-        self.config = config
-        self.patch_embed = nn.ModuleDict(
-            {"proj": nn.Conv2d(3, config.width, config.patch_size, config.patch_size)}
-        )
-        self.cls_token = nn.Parameter(torch.randn(1, 1, config.width) * 0.02)
-        self.pos_embed = nn.Parameter(torch.randn(1, config.side**2 + 1, config.width) * 0.3)
-        self.blocks = nn.ModuleList([Block(config) for _ in range(config.layers)])
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, 3, 126, 126) -> pooled features (B, C, 3, 3)."""
-        x = self.patch_embed["proj"](pixels).flatten(2).transpose(1, 2)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self.pos_embed
-        for block in self.blocks:
-            x = block(x)
-        grid = x[:, 1:].transpose(1, 2).unflatten(2, (self.config.side, self.config.side))
-        return F.avg_pool2d(grid, self.config.pool)
 
 
 def principal_patches(pixels: Tensor, patch: int, count: int) -> tuple[Tensor, Tensor]:
@@ -156,9 +90,9 @@ class CaptionWords(nn.Module):
 class TowerTraining(nn.Module):
     """The tower and what teaches it; only `tower` and the statistics are kept."""
 
-    def __init__(self, config: TowerConfig = TOWER):
+    def __init__(self, config: EvaClipConfig = TOWER):
         super().__init__()
-        self.tower = Tower(config)
+        self.tower = EvaClip(config)
         width = config.width
         self.heads = nn.ModuleDict({k: nn.Linear(width, n) for k, n in CELL_CLASSES.items()})
         self.draw = nn.Sequential(
@@ -174,8 +108,10 @@ class TowerTraining(nn.Module):
         config = self.tower.config
         weight, bias = principal_patches(pixels, config.patch_size, config.width)
         with torch.no_grad():
-            self.tower.patch_embed["proj"].weight.copy_(weight)
-            self.tower.patch_embed["proj"].bias.copy_(bias)
+            self.tower.cls_token.normal_(0, 0.02)
+            self.tower.pos_embed.normal_(0, 0.3)
+            self.tower.patch_embed.proj.weight.copy_(weight)
+            self.tower.patch_embed.proj.bias.copy_(bias)
 
     def standardise(self, features: Tensor) -> Tensor:
         """Zero mean and unit spread a channel, by running statistics; tokens (B, 9, C)."""
@@ -191,7 +127,7 @@ class TowerTraining(nn.Module):
     def losses(self, chance: Chance, batch: int = SCHEDULE.batch) -> dict[str, Tensor]:
         scenes = sample_scenes(chance.python, batch)
         pictures = render_batch(scenes)
-        tokens = self.standardise(self.tower(tower_pixels(worn(pictures, chance))))
+        tokens = self.standardise(self.tower.clip_features(tower_pixels(worn(pictures, chance))))
         noise = chance.normal(*tokens.shape) * chance.uniform(batch, 1, 1) * MAX_NOISE
         noisy = tokens + noise
         labels = cell_labels(scenes)
@@ -221,7 +157,7 @@ def evaluate(training: TowerTraining, count: int = 512) -> dict[str, float]:
     """How often linear heads read what is in a cell of held-out scenes, without noise."""
     training.eval()
     scenes = sample_scenes(random.Random(7), count, "held_out")
-    tokens = training.standardise(training.tower(tower_pixels(render_batch(scenes))))
+    tokens = training.standardise(training.tower.clip_features(tower_pixels(render_batch(scenes))))
     labels = cell_labels(scenes)
     scores = {}
     for name, head in training.heads.items():
@@ -233,15 +169,15 @@ def evaluate(training: TowerTraining, count: int = 512) -> dict[str, float]:
 
 
 @torch.no_grad()
-def fold_statistics(tower: Tower, pictures: Tensor, draws: int = 64) -> None:
+def fold_statistics(tower: EvaClip, pictures: Tensor, draws: int = 64) -> None:
     """Give the pooled features zero mean and unit spread, exactly, within the architecture.
 
     The residual stream is read by `qkv` and `fc1` only and written by affine norms, so a factor a
     channel moves through; a shift goes into the last norm, after which nothing reads the stream.
     """
-    pooled = torch.cat([tower(tower_pixels(part)) for part in pictures.split(draws)])
+    pooled = torch.cat([tower.clip_features(tower_pixels(part)) for part in pictures.split(draws)])
     mean, factor = pooled.mean((0, 2, 3)), 1 / pooled.std((0, 2, 3))
-    projection = tower.patch_embed["proj"]
+    projection = tower.patch_embed.proj
     projection.weight.mul_(factor[:, None, None, None])
     projection.bias.mul_(factor)
     tower.cls_token.mul_(factor)
@@ -251,5 +187,5 @@ def fold_statistics(tower: Tower, pictures: Tensor, draws: int = 64) -> None:
             norm.weight.mul_(factor)
             norm.bias.mul_(factor)
         block.attn.qkv.weight.div_(factor)
-        block.mlp["fc1"].weight.div_(factor)
+        block.mlp.fc1.weight.div_(factor)
     tower.blocks[-1].norm2.bias.sub_(mean * factor)

@@ -11,6 +11,10 @@ import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
+from blip3u_core.decoder.decoder import Decoder, UNetCondition
+from blip3u_core.decoder.noise_schedule import NoiseSchedule
+from blip3u_core.features.grid import tokens_to_features
+
 from .common import RUNS, Chance, Schedule, read_safetensors, write_safetensors
 from .scenes import CLIP_MEAN, render_batch, sample_scenes
 from .vae import CONFIG as VAE_CONFIG
@@ -105,10 +109,9 @@ class FrozenLatents:
 @cache
 def signal_and_noise() -> tuple[Tensor, Tensor]:
     """Factors of clean latents and noise at each of the 1000 timesteps."""
-    first, last = SCHEDULER_CONFIG["beta_start"], SCHEDULER_CONFIG["beta_end"]
-    betas = torch.linspace(first**0.5, last**0.5, 1000) ** 2
-    kept = (1 - betas).cumprod(0)
-    return kept.sqrt(), (1 - kept).sqrt()
+    sigmas = NoiseSchedule.from_json(SCHEDULER_CONFIG).train_sigmas
+    signal = (sigmas**2 + 1).rsqrt()
+    return signal, sigmas * signal
 
 
 class Routes:
@@ -198,25 +201,12 @@ class UNetTraining(nn.Module):
         return self.unet(x, timestep, tokens, added_cond_kwargs=added).sample
 
 
-@torch.no_grad()
 def draw(training: UNetTraining, tokens: Tensor, noise: Tensor, steps: int, scale: float) -> Tensor:
-    """Standard latents from features (B, 9, C): guided Euler with leading spacing, as the nodes."""
-    signal, spread = signal_and_noise()
-    sigmas = spread / signal
-    timesteps = torch.arange(steps).flip(0) * (1000 // steps) + 1
-    levels = torch.cat([sigmas[timesteps], torch.zeros(1)])
-    x = noise * (levels[0] ** 2 + 1).sqrt()
-    told = torch.tensor([1024, 1024, 0, 0, 128, 128]).expand(2 * len(x), -1)
-    both = torch.cat([tokens, torch.zeros_like(tokens)])
-    for i, timestep in enumerate(timesteps):
-        level = levels[i]
-        seen = x / (level**2 + 1).sqrt()
-        v = training.velocity(torch.cat([seen, seen]), timestep.expand(2 * len(x)), both, told)
-        with_it, without = v.chunk(2)
-        v = without + scale * (with_it - without)
-        clean = x / (level**2 + 1) - v * level / (level**2 + 1).sqrt()
-        x = x + (x - clean) / level * (levels[i + 1] - level)
-    return x
+    """Standard latents from features (B, 9, C), sampled as the product does."""
+    decoder = Decoder(training.unet, None, NoiseSchedule.from_json(SCHEDULER_CONFIG))
+    features, size = tokens_to_features(tokens, 3, 3), (PICTURE_SIZE, PICTURE_SIZE)
+    conditions = [UNetCondition.of_features(f, size) for f in (features, 0 * features)]
+    return decoder.sample(*conditions, noise, steps, scale)
 
 
 @torch.no_grad()

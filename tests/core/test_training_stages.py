@@ -150,10 +150,10 @@ def test_empty_moments_warm_up_again():
 def test_folded_features_are_standard_and_the_same_up_to_scale():
     torch.manual_seed(0)  # of the tower's random start
     pictures = render_batch(sample_scenes(Chance.of(0, 0).python, 32))
-    clip = tower.Tower(replace(tower.TOWER, layers=2)).requires_grad_(False)
-    before = clip(tower.tower_pixels(pictures))
+    clip = tower.TowerTraining(replace(tower.TOWER, num_layers=2)).requires_grad_(False).tower
+    before = clip.clip_features(tower.tower_pixels(pictures))
     tower.fold_statistics(clip, pictures)
-    after = clip(tower.tower_pixels(pictures))
+    after = clip.clip_features(tower.tower_pixels(pictures))
     mean, spread = before.mean((0, 2, 3), keepdim=True), before.std((0, 2, 3), keepdim=True)
     torch.testing.assert_close(after, (before - mean) / spread, rtol=1e-3, atol=1e-3)
 
