@@ -7,7 +7,6 @@ from ..blip3u_core.chat.chat import Chat
 from ..blip3u_core.chat.files import load_chat, save_chat
 from ..blip3u_core.language.prompt import ROLES
 from .host.chats import chat_names, chat_to_load, chat_to_save
-from .host.progress import TextStream
 from .inputs import chat_input, pictures_in
 from .types import BLIP3U_CHAT
 
@@ -78,7 +77,6 @@ class ShowChat(io.ComfyNode):
     @classmethod
     def execute(cls, chat) -> io.NodeOutput:
         markdown = chat.markdown()
-        TextStream().show(markdown)
         return io.NodeOutput(markdown, ui={"text": [markdown], **shown_pictures(cls, chat)})
 
 

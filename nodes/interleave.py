@@ -103,7 +103,8 @@ class Interleave(io.ComfyNode):
         generator = ImageGenerator(llm, model, decoder, vae, seed, steps, decoder_steps, cfg)
         story, shown = tell_story(generator, chat or Chat(), prompt, max_images, max_new_tokens)
         images = picture_batch(story)
-        return io.NodeOutput(story.text, images, story.chat, ui={"images": shown})
+        ui = {"text": [story.text], "images": shown}
+        return io.NodeOutput(story.text, images, story.chat, ui=ui)
 
 
 def count(name: str, default: int, largest: int, tooltip: str) -> io.Int.Input:

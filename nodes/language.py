@@ -140,7 +140,8 @@ class VQA(io.ComfyNode):
         else:
             asked = fill_request(QUESTION_REQUEST, question, len(pictures))
             answers = [ask(chat_model, chat, asked, pictures)]
-        return io.NodeOutput([text for text, _ in answers], [chat for _, chat in answers])
+        texts = [text for text, _ in answers]
+        return io.NodeOutput(texts, [chat for _, chat in answers], ui={"text": texts})
 
 
 NODES = (VisualTokens, VQA)

@@ -59,7 +59,8 @@ class Reason(io.ComfyNode):
     ) -> io.NodeOutput:
         chat_model = llm.chat_model(sampling_of(max_new_tokens, temperature, top_p, seed))
         thought = reason(chat_model, chat or Chat(), prompt, pictures_in(image))
-        return io.NodeOutput(thought.reasoning, thought.caption, thought.chat)
+        said = [thought.reasoning, thought.caption]
+        return io.NodeOutput(*said, thought.chat, ui={"text": [text for text in said if text]})
 
 
 class EditPlan(io.ComfyNode):
@@ -104,7 +105,9 @@ class EditPlan(io.ComfyNode):
     def execute(cls, llm, image, instruction, chat=None) -> io.NodeOutput:
         chat_model = llm.chat_model(sampling_of(512, 0.0, 1.0, 0))
         plans = plan_edits(chat_model, chat or Chat(), pictures_in(image), instruction)
-        return io.NodeOutput([source for source, _ in plans], [target for _, target in plans])
+        shown = [f"{source}\n→ {target}" for source, target in plans]
+        sources, targets = [source for source, _ in plans], [target for _, target in plans]
+        return io.NodeOutput(sources, targets, ui={"text": shown})
 
 
 NODES = (Reason, EditPlan)

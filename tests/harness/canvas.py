@@ -140,7 +140,8 @@ class Canvas:
         """Press Run and wait for the end. Returns the host's history entry: status, outputs."""
         before = set(self.host.get("/history"))
         self.fit()
-        self.page.get_by_role("button", name="Run", exact=True).click()
+        # Newer frontends: the first of two, the other opens the menu of ways to run.
+        self.page.get_by_role("button", name="Run", exact=True).first.click()
         for _ in range(int(timeout * 4)):
             history = self.host.get("/history")
             new = [entry for key, entry in history.items() if key not in before]
@@ -161,12 +162,14 @@ class Canvas:
         shown = "() => app.graph._nodes.reduce((sum, n) => sum + (n.imgs ? n.imgs.length : 0), 0)"
         self.page.wait_for_function(f"({shown})() >= {count}", timeout=30_000)
 
-    def shown_texts(self) -> list[str]:
-        """Texts in the read-only widgets of nodes that show text."""
+    def shown_texts(self) -> dict[str, str]:
+        """Node id -> the text in its read-only field: ours, and PreviewAny's old and new one."""
         return self.page.evaluate(
-            """shown => app.graph._nodes.filter(n => shown.includes(n.type))
-                .map(n => (n.widgets || []).map(w => String(w.value ?? '')).join(' '))""",
-            ["PreviewAny", "BLIP3U_ShowChat"],
+            """names => Object.fromEntries(app.graph._nodes.flatMap(node => {
+                const field = (node.widgets || []).find(w => names.includes(w.name));
+                return field ? [[String(node.id), String(field.value ?? '')]] : [];
+            }))""",
+            ["shown_text", "preview", "preview_text"],
         )
 
     def screenshot(self, file: Path) -> None:
