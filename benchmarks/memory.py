@@ -128,6 +128,7 @@ def room_for(shape: tuple[int, ...], factor: float) -> float:
         memory_usage_shape_process={},
         manual_cast_dtype=None,
         get_dtype=lambda: DTYPE,
+        get_dtype_inference=lambda: DTYPE,  # Host: asked instead of get_dtype from 0.20 on
     )
     return base.memory_required(model, shape)
 

