@@ -2,6 +2,7 @@
 
 The host is `COMFYUI_PATH`, else `.host/ComfyUI` which `python run.py test` makes. Every server
 gets a base folder of its own: models, inputs, outputs and settings never touch the user's.
+BLIP3U_DYNAMIC_VRAM=1 sets the host's DynamicVRAM flag in all of them, see host/dynamic_vram.
 """
 
 import json
@@ -26,6 +27,7 @@ import websocket
 REPOSITORY = Path(__file__).resolve().parents[2]
 ORACLE = REPOSITORY / "tests" / "golden" / "oracle"
 TEST_NODES = REPOSITORY / "tests" / "host" / "test_nodes"
+DYNAMIC_VRAM = REPOSITORY / "tests" / "host" / "dynamic_vram"
 PACK = "blip3-u"
 
 RANDOM_TINY = "random-tiny"  # the golden set's checkpoint, as the loader lists it
@@ -68,12 +70,26 @@ def host_folder() -> Path:
     return folder
 
 
+def has_dynamic_vram(folder: Path) -> bool:
+    """Whether this ComfyUI knows the flag that turns comfy-aimdo's memory management on."""
+    module = folder / "comfy" / "memory_management.py"
+    return module.is_file() and "aimdo_enabled" in module.read_text("utf-8")
+
+
 def make_base_folder(base: Path) -> Path:
     """A ComfyUI base folder with this pack, the test nodes and the golden set's random models."""
     for name in ("models/blip3u", "models/clip_vision", "custom_nodes", "input", "output", "user"):
         (base / name).mkdir(parents=True, exist_ok=True)
-    (base / "custom_nodes" / PACK).symlink_to(REPOSITORY, target_is_directory=True)
-    (base / "custom_nodes" / "blip3u_test_nodes").symlink_to(TEST_NODES, target_is_directory=True)
+    folders = {PACK: REPOSITORY, "blip3u_test_nodes": TEST_NODES}
+    if os.environ.get("BLIP3U_DYNAMIC_VRAM") == "1":
+        if not has_dynamic_vram(host_folder()):
+            raise ValueError(
+                f"BLIP3U_DYNAMIC_VRAM is 1, but {host_folder()} has no DynamicVRAM (it came after "
+                "ComfyUI 0.12). Unset the variable or test a newer ComfyUI."
+            )
+        folders["000_flag"] = DYNAMIC_VRAM
+    for name, target in folders.items():
+        (base / "custom_nodes" / name).symlink_to(target, target_is_directory=True)
     models = base / "models"
     shutil.copytree(ORACLE / "checkpoint", models / "blip3u" / RANDOM_TINY)
     shutil.copytree(ORACLE / "checkpoint_sharded", models / "blip3u" / RANDOM_TINY_SHARDED)
