@@ -24,9 +24,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from .decoder.unet_config import UNetConfig
+from .decoder.vae import VaeConfig
+from .features.config import NextDiTConfig
 from .features.eva_clip import EvaClipConfig
+from .language.config import check_layers
 from .weights.checkpoint import STAGES, Checkpoint, Stage, open_checkpoint, open_vision_tower
-from .weights.reader import has_weights, read_json
+from .weights.json_files import read_json
+from .weights.reader import has_weights
 from .weights.writer import OnBytes, write_safetensors
 
 TOWER_BIN = "pytorch_model.bin"
@@ -103,7 +108,25 @@ def parts_of(source: Path) -> list[Part]:
         ]
     checkpoint = open_checkpoint(source)
     stages = (_stage_or_none(checkpoint, name) for name in STAGES)
-    return [Part(s.name, s.state_dict(), _metadata(checkpoint, s)) for s in stages if s is not None]
+    found = [stage for stage in stages if stage is not None]
+    for stage in found:
+        _check_config(stage, checkpoint.config)
+    return [Part(stage.name, stage.state_dict(), _metadata(checkpoint, stage)) for stage in found]
+
+
+def _check_config(stage: Stage, config: Mapping[str, Any]) -> None:
+    """Refuse now what would not load afterwards. Raises ValueError."""
+    shapes = stage.shapes()
+    if stage.name == "llm":
+        check_layers(stage.config, shapes)
+    elif stage.name == "dit":
+        NextDiTConfig.from_shapes(shapes, config)
+    elif stage.name == "unet":
+        UNetConfig.from_json(stage.config)
+    elif stage.name == "vae":
+        VaeConfig.from_json(stage.config)
+    else:
+        EvaClipConfig.from_weights({**config, **stage.config}, shapes)
 
 
 def _stage_or_none(checkpoint: Checkpoint, name: str) -> Stage | None:

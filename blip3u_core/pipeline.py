@@ -22,7 +22,7 @@ from .features.difference_mask import BLUR, THRESHOLD, difference_mask
 from .features.edit import SOURCE_GUIDANCE, STRENGTH, TARGET_GUIDANCE, edit_clip_features
 from .language.context import Context
 from .language.generate import SamplingParams
-from .language.prompt import QUESTION_REQUEST, TAUGHT_IMG_TOKEN, fill_request
+from .language.prompt import QUESTION_REQUEST, fill_request
 from .language.visual_tokens import visual_tokens
 from .stages import Stages
 
@@ -151,7 +151,7 @@ class Pipeline(Stages):
     ) -> Interleaved:
         """Answer in text and pictures; picture i is drawn with seed + i."""
         options = self.settings(**settings)
-        taught = bool(self.checkpoint.config.get(TAUGHT_IMG_TOKEN))
+        taught = self.checkpoint.declared.writes_image_token
         asked = ask_for_story(chat or Chat(), prompt, taught)
 
         def draw(context: Context, index: int) -> Tensor:

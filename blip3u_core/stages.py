@@ -24,8 +24,8 @@ from .language.model import LanguageModel, build_language_model
 from .language.visual_tokens import visual_tokens
 from .weights.assign import assign_weights
 from .weights.checkpoint import Checkpoint, Stage, open_checkpoint, open_vision_tower
+from .weights.config import CheckpointConfig
 
-DECODER_STEPS = 50  # as published; a checkpoint may say its own in config.json, decoder_steps
 NEGATIVE_SEED = 0
 
 
@@ -37,7 +37,7 @@ class DrawSettings:
     feature_steps: int = 30
     feature_guidance: float = 3.0
     feature_denoise: float = 1.0  # below 1: begin from the features that are given
-    decoder_steps: int = DECODER_STEPS
+    decoder_steps: int = CheckpointConfig.decoder_steps
     decoder_guidance: float = 3.0
     decoder_denoise: float = 1.0  # below 1: begin from the picture that is given
     size: tuple[int, int] | None = None  # (height, width); None is the checkpoint's own
@@ -198,7 +198,7 @@ class Stages:
 
     def settings(self, **changes: Any) -> DrawSettings:
         """The checkpoint's own settings with some changed."""
-        steps = self.checkpoint.config.get("decoder_steps", DECODER_STEPS)
+        steps = self.checkpoint.declared.decoder_steps
         return replace(DrawSettings(decoder_steps=steps), **changes)
 
     @property

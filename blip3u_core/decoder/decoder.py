@@ -17,6 +17,7 @@ from ..features.grid import features_to_tokens, pooled_features
 from ..weights.assign import assign_weights
 from ..weights.checkpoint import Checkpoint, Stage
 from .noise_schedule import NoiseSchedule
+from .unet_config import UNetConfig, check_same_latents
 from .vae import Vae, VaeConfig
 
 NEGATIVE_PROMPT = " "  # its features are the negative; it goes to the LLM without a template
@@ -112,8 +113,11 @@ class Decoder:
     ) -> "Decoder":
         """Raises FileNotFoundError or ValueError if a part is missing or does not fit."""
         schedule = NoiseSchedule.from_json(checkpoint.scheduler_config)
-        unet = _load_unet(checkpoint.unet, dtype).to(device)
-        vae = Vae(VaeConfig.from_json(checkpoint.vae.config), device="meta")
+        unet_config = UNetConfig.from_json(checkpoint.unet.config)
+        vae_config = VaeConfig.from_json(checkpoint.vae.config)
+        check_same_latents(unet_config, vae_config)
+        unet = _load_unet(checkpoint.unet, unet_config, dtype).to(device)
+        vae = Vae(vae_config, device="meta")
         assign_weights(vae, checkpoint.vae, dtype)
         return cls(unet, vae.to(device), schedule)
 
@@ -214,10 +218,10 @@ class Decoder:
         return self.vae.encode(pixels).float() * self.vae.config.scaling_factor
 
 
-def _load_unet(stage: Stage, dtype: torch.dtype) -> UNet:
+def _load_unet(stage: Stage, config: UNetConfig, dtype: torch.dtype) -> UNet:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     with torch.device("meta"):
-        unet: UNet = UNet2DConditionModel.from_config(dict(stage.config))
+        unet: UNet = UNet2DConditionModel.from_config(config.for_diffusers())
     assign_weights(unet, stage, dtype)
     return unet

@@ -5,64 +5,58 @@ x = clean + sigma noise;  sigma_t = sqrt((1 - a_t) / a_t), a_t the product of (1
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-PREDICTIONS = ("epsilon", "v_prediction")
-BETA_SCHEDULES = ("scaled_linear", "linear")
-SPACINGS = ("leading", "trailing", "linspace")
-# What a scheduler config may also ask for, and the only value known here.
-PLAIN = {
-    "trained_betas": None,
-    "rescale_betas_zero_snr": False,
-    "use_karras_sigmas": False,
-    "use_exponential_sigmas": False,
-    "use_beta_sigmas": False,
-    "interpolation_type": "linear",
-    "timestep_type": "discrete",
-    "final_sigmas_type": "zero",
-}
+from ..weights.config import STRICT, read_config
+
+Beta = Annotated[float, Field(gt=0, lt=1)]
+SCHEDULER = "scheduler_config.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class NoiseSchedule:
     """One row of numbers of scheduler_config.json; the published values in brackets."""
 
-    num_train_timesteps: int  # (1000)
-    beta_start: float  # (0.00085)
-    beta_end: float  # (0.012)
-    beta_schedule: str  # (scaled_linear)
-    prediction_type: str  # (epsilon)
-    timestep_spacing: str  # (leading)
-    steps_offset: int  # (1)
+    num_train_timesteps: Annotated[int, Field(ge=1, le=100_000)]  # (1000)
+    beta_start: Beta  # (0.00085)
+    beta_end: Beta  # (0.012)
+    beta_schedule: Literal["scaled_linear", "linear"]  # (scaled_linear)
+    prediction_type: Literal["epsilon", "v_prediction"]  # (epsilon)
+    timestep_spacing: Literal["leading", "trailing", "linspace"]  # (leading)
+    steps_offset: Annotated[int, Field(ge=0, le=1)]  # (1)
+    # What a scheduler config may also ask for, and all that is known here.
+    trained_betas: None = None
+    rescale_betas_zero_snr: Literal[False] = False
+    use_karras_sigmas: Literal[False] = False
+    use_exponential_sigmas: Literal[False] = False
+    use_beta_sigmas: Literal[False] = False
+    interpolation_type: Literal["linear"] = "linear"
+    timestep_type: Literal["discrete"] = "discrete"
+    final_sigmas_type: Literal["zero"] = "zero"
+
+    def __post_init__(self) -> None:
+        if self.beta_start > self.beta_end:
+            raise ValueError(
+                f"beta_start {self.beta_start} and beta_end {self.beta_end}; expected noise that "
+                "grows"
+            )
+        if not math.isfinite(float(self.train_sigmas[-1])):
+            raise ValueError(
+                f"beta_end {self.beta_end} over {self.num_train_timesteps} num_train_timesteps; "
+                "expected numbers that leave something of the picture at the last step"
+            )
 
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> "NoiseSchedule":
-        """Raises ValueError if a value is missing or of a kind that is not known here."""
-        for name, expected in PLAIN.items():
-            _refuse(name, config.get(name, expected), (expected,))
-        numbers = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
-        missing = [name for name in numbers if name not in config]
-        if missing:
-            raise ValueError(
-                f"scheduler_config.json lacks {missing}. Download the folder "
-                "diffusion-decoder/scheduler again."
-            )
-        schedule = cls(
-            **{name: config[name] for name in numbers},
-            prediction_type=config.get("prediction_type", "epsilon"),
-            timestep_spacing=config.get("timestep_spacing", "linspace"),
-            steps_offset=config.get("steps_offset", 0),
-        )
-        _refuse("prediction_type", schedule.prediction_type, PREDICTIONS)
-        _refuse("beta_schedule", schedule.beta_schedule, BETA_SCHEDULES)
-        _refuse("timestep_spacing", schedule.timestep_spacing, SPACINGS)
-        return schedule
+        """Raises ValueError if a value is missing, out of range or of a kind not known here."""
+        return read_config(cls, config, SCHEDULER)
 
     @cached_property
     def train_sigmas(self) -> Tensor:
@@ -107,11 +101,3 @@ class NoiseSchedule:
     def start_scale(self, sigma: float) -> float:
         """What standard normal noise is multiplied with to begin at `sigma` without a picture."""
         return math.sqrt(sigma**2 + 1) if self.timestep_spacing == "leading" else sigma
-
-
-def _refuse(name: str, value: Any, known: tuple) -> None:
-    if value not in known:
-        raise ValueError(
-            f"scheduler_config.json says {name} {value!r}, known here: {list(known)}. Use the "
-            "scheduler of the checkpoint's own diffusion-decoder."
-        )

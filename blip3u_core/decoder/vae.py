@@ -3,30 +3,63 @@
 latent = mean of q(z | picture)    (B, L, H / f, W / f), f = 2 ^ (levels - 1)
 """
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad, scaled_dot_product_attention, silu
+
+from ..weights.config import STRICT, Levels, Size, read_config
 
 NORM_EPS = 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class VaeConfig:
     """From the VAE's config.json; the published values in brackets."""
 
-    widths: tuple[int, ...]  # block_out_channels (128, 256, 512, 512)
-    layers_per_block: int  # (2); the way up has one more
-    latent_channels: int  # (4)
-    scaling_factor: float  # what a latent is multiplied with for the UNet (0.13025)
-    norm_num_groups: int  # (32)
-    mid_attention: bool = True  # mid_block_add_attention
-    quant_conv: bool = True  # use_quant_conv
-    post_quant_conv: bool = True  # use_post_quant_conv
+    widths: Annotated[Levels, Field(alias="block_out_channels")]  # (128, 256, 512, 512)
+    layers_per_block: Annotated[int, Field(ge=1, le=16)]  # (2); the way up has one more
+    latent_channels: Annotated[int, Field(ge=1, le=1024)]  # (4)
+    # What a latent is multiplied with for the UNet (0.13025).
+    scaling_factor: Annotated[float, Field(gt=1e-4, le=1e4)]
+    norm_num_groups: Size  # (32)
+    mid_attention: Annotated[bool, Field(alias="mid_block_add_attention")] = True
+    quant_conv: Annotated[bool, Field(alias="use_quant_conv")] = True
+    post_quant_conv: Annotated[bool, Field(alias="use_post_quant_conv")] = True
+    # What else a VAE could be, and all that is known here.
+    act_fn: Literal["silu"] = "silu"
+    in_channels: Literal[3] = 3
+    out_channels: Literal[3] = 3
+    shift_factor: None = None
+    latents_mean: None = None
+    latents_std: None = None
+    down_block_types: (
+        Annotated[tuple[Literal["DownEncoderBlock2D"], ...], Field(strict=False)] | None
+    ) = None
+    up_block_types: (
+        Annotated[tuple[Literal["UpDecoderBlock2D"], ...], Field(strict=False)] | None
+    ) = None
+
+    def __post_init__(self) -> None:
+        odd = [width for width in self.widths if width % self.norm_num_groups]
+        if odd:
+            raise ValueError(
+                f"norm_num_groups {self.norm_num_groups}; expected a number that divides all of "
+                f"block_out_channels, {list(self.widths)}"
+            )
+        for name in ("down_block_types", "up_block_types"):
+            blocks = getattr(self, name)
+            if blocks is not None and len(blocks) != len(self.widths):
+                raise ValueError(
+                    f"{len(blocks)} {name}; expected {len(self.widths)}, one for each of "
+                    "block_out_channels"
+                )
 
     @property
     def factor(self) -> int:
@@ -35,18 +68,8 @@ class VaeConfig:
 
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> "VaeConfig":
-        """Raises ValueError if a number is missing or the VAE is of another kind."""
-        _refuse_other_kinds(config)
-        return cls(
-            widths=tuple(config["block_out_channels"]),
-            layers_per_block=config["layers_per_block"],
-            latent_channels=config["latent_channels"],
-            scaling_factor=config["scaling_factor"],
-            norm_num_groups=config["norm_num_groups"],
-            mid_attention=config.get("mid_block_add_attention", True),
-            quant_conv=config.get("use_quant_conv", True),
-            post_quant_conv=config.get("use_post_quant_conv", True),
-        )
+        """Raises ValueError if a number is missing, out of range, or the VAE of another kind."""
+        return read_config(cls, config, "the VAE's config.json")
 
 
 class Vae(nn.Module):
@@ -85,7 +108,7 @@ class Vae(nn.Module):
         return self.decoder(latent)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class _Maker:
     """Layers of the chosen operations, dtype and device."""
 
@@ -234,26 +257,3 @@ class _Up(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(interpolate(x, scale_factor=2.0, mode="nearest"))
-
-
-def _refuse_other_kinds(config: Mapping[str, Any]) -> None:
-    numbers = ("block_out_channels", "layers_per_block", "latent_channels", "scaling_factor")
-    missing = [name for name in (*numbers, "norm_num_groups") if name not in config]
-    if missing:
-        raise ValueError(
-            f"the VAE's config.json lacks {missing}. Download diffusion-decoder/vae again."
-        )
-    plain = {"act_fn": "silu", "in_channels": 3, "out_channels": 3, "shift_factor": None}
-    plain |= {"latents_mean": None, "latents_std": None}
-    for name, expected in plain.items():
-        if config.get(name, expected) != expected:
-            raise ValueError(
-                f"the VAE's config.json says {name} {config[name]!r}, only {expected!r} is known "
-                "here. Use the VAE of the checkpoint's own diffusion-decoder."
-            )
-    kinds = {*config.get("down_block_types", ()), *config.get("up_block_types", ())}
-    if kinds - {"DownEncoderBlock2D", "UpDecoderBlock2D"}:
-        raise ValueError(
-            f"the VAE has blocks {sorted(kinds)}, only DownEncoderBlock2D and UpDecoderBlock2D "
-            "are known here. Use the VAE of the checkpoint's own diffusion-decoder."
-        )

@@ -3,41 +3,63 @@
 x = x + LayerNorm(attention(x));  x = x + LayerNorm(mlp(x));  features = mean of N x N patches
 """
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import isqrt
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from einops import rearrange
 from PIL import Image
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, gelu, scaled_dot_product_attention
 
 from ..images import rgb_image
+from ..weights.config import STRICT, Layers, Size, part_of, read_config
+from ..weights.sizes import count_layers, shape_of
 
 # OpenAI CLIP's channel statistics, which EVA-CLIP kept.
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 NORM_EPS = 1e-6
-DEFAULT_POOLING = "early_pool2d_4"  # config.json, gen_pooling, of the published 8B and 4B
 KNOWN_HEAD_WIDTHS = {"eva-clip-E-14-plus": 112}  # for towers inside a checkpoint, without a JSON
-SHAPE_NAMES = ("pos_embed", "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight")
+NETWORK = "EVA-CLIP tower"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
+class _Inside:
+    """What a checkpoint's config.json, or the tower's, says around `vision_cfg`."""
+
+    gen_vision_tower: str = ""
+    # N features along a side become one; of the published 8B and 4B.
+    gen_pooling: Annotated[str, Field(pattern=r"^early_pool2d_[1-9]\d{0,2}$")] = "early_pool2d_4"
+
+    @property
+    def pooling(self) -> int:
+        return int(self.gen_pooling.rpartition("_")[2])
+
+
+@dataclass(frozen=True, config=STRICT)
+class _Tower:
+    """`vision_cfg`."""
+
+    head_width: Size | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
 class EvaClipConfig:
     """The tower's dimensions; the published E/14-plus in brackets."""
 
-    patch_size: int  # side of patch_embed's kernel (14)
-    num_patches: int  # along one side, from the length of pos_embed (32, for 448 pixels)
-    width: int  # C, columns of the weights (1792)
-    num_layers: int  # counted (64)
-    num_heads: int  # width / head_width (16)
-    mlp_width: int  # rows of mlp.fc1 (15360)
-    pooling: int  # N of gen_pooling "early_pool2d_N" (4)
+    patch_size: Annotated[int, Field(ge=1, le=256)]  # side of patch_embed's kernel (14)
+    # Along one side, from the length of pos_embed (32, for 448 pixels).
+    num_patches: Annotated[int, Field(ge=1, le=256)]
+    width: Size  # C, columns of the weights (1792)
+    num_layers: Layers  # counted (64)
+    num_heads: Size  # width / head_width (16)
+    mlp_width: Size  # rows of mlp.fc1 (15360)
+    pooling: Size  # N of gen_pooling "early_pool2d_N" (4)
     final_norm: bool = False  # the published tower has none; a trained one may fold scales into it
 
     @property
@@ -63,31 +85,35 @@ class EvaClipConfig:
 
         Raises: ValueError if the weights are no tower or the numbers do not fit them.
         """
-        missing = [name for name in SHAPE_NAMES if name not in shapes]
-        if missing:
+        mlp_width, width = shape_of(shapes, "blocks.0.mlp.fc1.weight", 2, NETWORK)
+        num_positions = shape_of(shapes, "pos_embed", 3, NETWORK)[1]
+        inside = read_config(_Inside, config, "config.json")
+        tower = read_config(_Tower, part_of(config, "vision_cfg", "config.json"), "config.json")
+        head_width = tower.head_width or KNOWN_HEAD_WIDTHS.get(inside.gen_vision_tower)
+        if head_width is None or width % head_width:
             raise ValueError(
-                f"this is not an EVA-CLIP tower: its weights lack {missing} and begin with "
-                f"{sorted(shapes)[:3]}. Choose the tower's own file or folder."
+                f"the EVA-CLIP tower is {width} wide and its config says head_width {head_width}, "
+                "expected a divisor in vision_cfg.head_width. Put the tower's own JSON beside its "
+                "weights."
             )
-        mlp_width, width = shapes["blocks.0.mlp.fc1.weight"]
-        num_positions = shapes["pos_embed"][1]
-        result = cls(
-            patch_size=shapes["patch_embed.proj.weight"][-1],
-            num_patches=isqrt(num_positions - 1),
-            width=width,
-            num_layers=len({name.split(".")[1] for name in shapes if name.startswith("blocks.")}),
-            num_heads=width // _head_width(config, width),
-            mlp_width=mlp_width,
-            pooling=_pooling_factor(config.get("gen_pooling", DEFAULT_POOLING)),
-            final_norm="norm.weight" in shapes,
-        )
-        if result.num_patches**2 + 1 != num_positions or result.num_patches % result.pooling:
+        side, pooling = isqrt(num_positions - 1), inside.pooling
+        if side**2 + 1 != num_positions or side == 0 or side % pooling:
             raise ValueError(
                 f"the tower has {num_positions} positions, expected a class token and a square of "
-                f"patches that {result.pooling} x {result.pooling} pooling divides. Check "
-                "gen_pooling in config.json, or take another tower."
+                f"patches that {pooling} x {pooling} pooling divides. Check gen_pooling in "
+                "config.json, or take another tower."
             )
-        return result
+        sizes = {
+            "patch_size": shape_of(shapes, "patch_embed.proj.weight", 4, NETWORK)[-1],
+            "num_patches": side,
+            "width": width,
+            "num_layers": count_layers(shapes, "blocks"),
+            "num_heads": width // head_width,
+            "mlp_width": mlp_width,
+            "pooling": pooling,
+            "final_norm": "norm.weight" in shapes,
+        }
+        return read_config(cls, sizes, "the EVA-CLIP tower's weights")
 
 
 class EvaClip(nn.Module):
@@ -231,25 +257,3 @@ def _normalised(image: Image.Image) -> Tensor:
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255  # (1, 3, S, S)
     mean, std = (torch.tensor(value).view(1, 3, 1, 1) for value in (PIXEL_MEAN, PIXEL_STD))
     return (pixels - mean) / std
-
-
-def _head_width(config: Mapping[str, Any], width: int) -> int:
-    vision = config.get("vision_cfg", {})
-    head_width = vision.get("head_width", KNOWN_HEAD_WIDTHS.get(config.get("gen_vision_tower", "")))
-    if not isinstance(head_width, int) or head_width < 1 or width % head_width:
-        raise ValueError(
-            f"the EVA-CLIP tower is {width} wide and its config says head_width {head_width}, "
-            "expected a divisor in vision_cfg.head_width. Put the tower's own JSON beside its "
-            "weights."
-        )
-    return head_width
-
-
-def _pooling_factor(gen_pooling: str) -> int:
-    match = re.fullmatch(r"early_pool2d_([1-9]\d*)", gen_pooling)
-    if match is None:
-        raise ValueError(
-            f"gen_pooling is {gen_pooling!r}, expected early_pool2d_N such as {DEFAULT_POOLING!r}. "
-            "Correct it in config.json."
-        )
-    return int(match[1])

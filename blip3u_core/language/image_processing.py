@@ -1,11 +1,8 @@
 """Pictures as the language model reads them: resized by PIL, normalised, cut into patches."""
 
 import hashlib
-import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,38 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from ..images import rgb_image
-from .config import VisionConfig
+from .config import ImageConfig, VisionConfig
 
 _LARGEST_RATIO = 200  # of the longer to the shorter side; Qwen's own limit
-
-
-@dataclass(frozen=True)
-class ImageConfig:
-    """How pictures become patches. Source: preprocessor_config.json of the checkpoint."""
-
-    min_pixels: int
-    max_pixels: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    vision: VisionConfig
-
-    @classmethod
-    def from_assets(cls, assets: Mapping[str, str], vision: VisionConfig) -> "ImageConfig":
-        """Read preprocessor_config.json; Qwen2.5-VL's own numbers stand in where it is silent."""
-        try:
-            values: dict[str, Any] = json.loads(assets.get("preprocessor_config.json", "{}"))
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"preprocessor_config.json is not JSON ({error}). Download it again."
-            ) from error
-        size = values.get("size") or {}
-        return cls(
-            min_pixels=values.get("min_pixels") or size.get("shortest_edge") or 56 * 56,
-            max_pixels=values.get("max_pixels") or size.get("longest_edge") or 28 * 28 * 16384,
-            mean=tuple(values.get("image_mean") or (0.48145466, 0.4578275, 0.40821073)),
-            std=tuple(values.get("image_std") or (0.26862954, 0.26130258, 0.27577711)),
-            vision=vision,
-        )
 
 
 @dataclass(frozen=True, eq=False)

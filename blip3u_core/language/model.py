@@ -10,9 +10,19 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ..weights.config import read_config
+from ..weights.json_files import source_of
 from ..weights.reader import match_keys
-from .config import TextConfig, VisionConfig
-from .image_processing import ImageConfig
+from ..weights.sizes import shape_of
+from .config import (
+    CONFIG,
+    DrawingConfig,
+    GenerationConfig,
+    ImageConfig,
+    TextConfig,
+    VisionConfig,
+    check_layers,
+)
 from .prefix_cache import PrefixCache
 from .text_model import PlainOperations, TextModel
 from .tokenizer import TextTokenizer
@@ -20,7 +30,6 @@ from .vision_model import VisionModel
 
 _PATCH_EMBED = "visual.patch_embed.proj.weight"
 _HEAD = "lm_head.weight"
-_GENERATION_SIDE = 448  # pixels; the reference's size of a picture it draws from
 
 
 class WeightStage(Protocol):
@@ -55,11 +64,13 @@ class LanguageModel(nn.Module):
         self.dtype = dtype
         self.prefix_cache = PrefixCache(0)  # whoever hosts these weights sets a budget
         self.mapped_weights: Any = {}  # name -> the file's own tensor, where a host maps them
-        self.generation_side = int(config.get("generation_image_size") or _GENERATION_SIDE)
+        vision = VisionConfig.from_dict(config)
+        drawing = read_config(DrawingConfig, config, CONFIG)
+        self.generation_side = drawing.side(vision, source_of(config, CONFIG))
         self.tokenizer = TextTokenizer(assets)
         self.eos_token_ids = _eos_token_ids(config, generation_config, self.tokenizer.turn_end_id)
-        self.repetition_penalty = float(generation_config.get("repetition_penalty") or 1.0)
-        vision = VisionConfig.from_dict(config)
+        answers = read_config(GenerationConfig, generation_config, "generation_config.json")
+        self.repetition_penalty = answers.repetition_penalty or 1.0
         self.image_config = ImageConfig.from_assets(assets, vision)
         width, on_meta = self.config.hidden_size, {"dtype": dtype, "device": "meta"}
         self.model = TextModel(self.config, **on_meta, operations=operations)
@@ -70,14 +81,9 @@ class LanguageModel(nn.Module):
             if self.config.tied_head
             else operations.Linear(width, self.config.vocab_size, bias=False, **on_meta)
         )
-        if vision.out_size != width:
+        if self.tokenizer.num_ids > self.config.vocab_size:
             raise ValueError(
-                f"config.json says the vision tower gives {vision.out_size} numbers a token and "
-                f"the text model takes {width}: they must be equal. The file is damaged."
-            )
-        if len(self.tokenizer) > self.config.vocab_size:
-            raise ValueError(
-                f"The tokenizer has {len(self.tokenizer)} tokens, the language model knows "
+                f"The tokenizer has {self.tokenizer.num_ids} tokens, the language model knows "
                 f"{self.config.vocab_size}. Use the tokenizer files of this very checkpoint."
             )
 
@@ -137,8 +143,8 @@ def build_language_model(
         a tokenizer without the special tokens; FileNotFoundError without tokenizer files.
     """
     shapes = {name: _shape(name, shape) for name, shape in stage.shapes().items()}
-    _check_layers(stage.config, shapes)
-    queries = shapes.get("latent_queries", (1, 1))
+    check_layers(stage.config, stage.shapes())
+    queries = shape_of(shapes, "latent_queries", 3, "BLIP3-U language model")
     llm = LanguageModel(
         stage.config, queries[1], assets, generation_config or {}, dtype, operations
     )
@@ -166,26 +172,13 @@ def _shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[0], values
 
 
-def _check_layers(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Compare the numbers of layers before that many are built."""
-    said = {
-        "model.layers": TextConfig.from_dict(config).num_layers,
-        "visual.blocks": VisionConfig.from_dict(config).num_layers,
-    }
-    for prefix, number in said.items():
-        start = f"{prefix}."
-        found = len({name.split(".")[2] for name in shapes if name.startswith(start)})
-        if found != number:
-            raise ValueError(
-                f"config.json says {number} {prefix}, the weights hold {found}. Config and "
-                "weights must come from the same checkpoint."
-            )
-
-
 def _eos_token_ids(
     config: Mapping[str, Any], generation_config: Mapping[str, Any], turn_end: int
 ) -> frozenset[int]:
     """The tokens at which an answer ends."""
-    said = generation_config.get("eos_token_id", config.get("eos_token_id"))
-    ids = said if isinstance(said, list) else [said]
-    return frozenset([turn_end, *(number for number in ids if isinstance(number, int))])
+    places = ((generation_config, "generation_config.json"), (config, CONFIG))
+    for said, where in places:
+        ids = read_config(GenerationConfig, said, where).eos_token_ids
+        if ids:
+            return frozenset([turn_end, *ids])
+    return frozenset([turn_end])

@@ -10,7 +10,6 @@ from __future__ import annotations
 SYSTEM_PROMPT = "You are a helpful assistant."
 ROLES = ("system", "user", "assistant")
 
-TAUGHT_IMG_TOKEN = "writes_image_token"  # in config.json: the LLM asks for pictures with [IMG]
 IMG = "[IMG]"  # the LLM's wish to draw; the latent queries follow it
 IMAGE_PAD = "<|image_pad|>"
 PICTURE = f"<|vision_start|>{IMAGE_PAD}<|vision_end|>"  # one picture that the LLM looks at

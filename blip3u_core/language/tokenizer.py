@@ -3,13 +3,19 @@
 The `tokenizers` library reads them directly: no version of transformers changes what comes out.
 """
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import TypeVar
 
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
+from ..weights.config import STRICT, part_of, read_config, read_value
+from ..weights.json_files import ADVICE, parse_json, shown
+from .config import TokenId, asset_name
 from .prompt import IMAGE_PAD, IMG, TURN_END
 
 # Where Qwen2 cuts a text before byte-pair encoding (contractions, words, single digits, ...).
@@ -17,6 +23,21 @@ _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+
+
+_TOKEN_ID = TypeAdapter(TokenId, config=STRICT)
+_TOKEN_IDS = TypeAdapter(dict[str, TokenId], config=STRICT)
+_DIGITS = re.compile(r"\d{1,9}", re.ASCII)
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, config=STRICT)
+class _AddedToken:
+    """One entry of `added_tokens_decoder` in tokenizer_config.json."""
+
+    content: str
+    special: bool = True
 
 
 class TextTokenizer:
@@ -49,6 +70,11 @@ class TextTokenizer:
     def __len__(self) -> int:
         return self._tokenizer.get_vocab_size()
 
+    @cached_property
+    def num_ids(self) -> int:
+        """One more than the largest id that a text can become."""
+        return max(self._tokenizer.get_vocab().values(), default=-1) + 1
+
     def _special(self, token: str, meaning: str) -> int:
         number = self._tokenizer.token_to_id(token)
         if number is None:
@@ -61,12 +87,10 @@ class TextTokenizer:
 
 def _read(assets: Mapping[str, str]) -> Tokenizer:
     if "tokenizer.json" in assets:
+        where = asset_name(assets, "tokenizer.json")
         text = assets["tokenizer.json"]
-        _json("tokenizer.json", text)
-        try:
-            return Tokenizer.from_str(text)
-        except Exception as error:
-            raise ValueError(_broken("tokenizer.json", error)) from error
+        parse_json(text, where)
+        return _made(lambda: Tokenizer.from_str(text), where)
     if "vocab.json" in assets and "merges.txt" in assets:
         return _build(assets)
     raise FileNotFoundError(
@@ -75,17 +99,25 @@ def _read(assets: Mapping[str, str]) -> Tokenizer:
     )
 
 
+def _made(make: Callable[[], Made], where: str) -> Made:
+    """What the library makes of a file. Raises ValueError for whatever it refuses."""
+    try:
+        return make()
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(f"{where} cannot be read ({str(error)[:200]}). {ADVICE}") from error
+
+
 def _build(assets: Mapping[str, str]) -> Tokenizer:
     """Qwen2's tokenizer from the three older files."""
+    where = asset_name(assets, "merges.txt")
     lines = assets["merges.txt"].splitlines()
     pairs = [line.split() for line in lines if line and not line.startswith("#version")]
-    if any(len(pair) != 2 for pair in pairs):
-        raise ValueError(_broken("merges.txt", "a line is not a pair of tokens"))
+    odd = next((pair for pair in pairs if len(pair) != 2), None)
+    if odd is not None:
+        raise ValueError(f"{where} says {shown(odd)}, expected a pair of tokens a line. {ADVICE}")
     merges = [(first, second) for first, second in pairs]
-    try:
-        model = BPE(vocab=_json("vocab.json", assets["vocab.json"]), merges=merges)
-    except Exception as error:
-        raise ValueError(_broken("vocab.json", error)) from error
+    vocab = _token_ids(assets, "vocab.json")
+    model = _made(lambda: BPE(vocab=vocab, merges=merges), where)
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -95,29 +127,35 @@ def _build(assets: Mapping[str, str]) -> Tokenizer:
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    for name, special in _added_tokens(assets):
+    added = list(_added_tokens(assets, len(vocab)))
+    for name, number, special in added:
         tokenizer.add_tokens([AddedToken(name, special=special, normalized=False)])
+        if tokenizer.token_to_id(name) != number:
+            raise ValueError(
+                f"{asset_name(assets, 'added_tokens.json')} says {shown(name)} is token {number}, "
+                f"expected {tokenizer.token_to_id(name)}: ids follow vocab.json one by one. "
+                f"{ADVICE}"
+            )
     return tokenizer
 
 
-def _added_tokens(assets: Mapping[str, str]) -> Iterable[tuple[str, bool]]:
+def _token_ids(assets: Mapping[str, str], name: str) -> dict[str, int]:
+    where = asset_name(assets, name)
+    return read_value(_TOKEN_IDS, dict(parse_json(assets.get(name, "{}"), where)), where)
+
+
+def _added_tokens(assets: Mapping[str, str], first: int) -> Iterable[tuple[str, int, bool]]:
     """Names of the tokens beyond the vocabulary, in the order of their ids."""
-    numbers = _json("added_tokens.json", assets.get("added_tokens.json", "{}"))
-    config = _json("tokenizer_config.json", assets.get("tokenizer_config.json", "{}"))
-    known = config.get("added_tokens_decoder", {})
-    described = {entry["content"]: entry for entry in known.values()}
-    for number, entry in known.items():
-        numbers.setdefault(entry["content"], int(number))
+    numbers = _token_ids(assets, "added_tokens.json")
+    where = asset_name(assets, "tokenizer_config.json")
+    config = parse_json(assets.get("tokenizer_config.json", "{}"), where)
+    special = {}
+    decoder = part_of(config, "added_tokens_decoder", where)
+    for key in decoder:
+        token = read_config(_AddedToken, part_of(decoder, key, where), where)
+        number = read_value(_TOKEN_ID, int(key) if _DIGITS.fullmatch(key) else key, where)
+        special[token.content] = token.special
+        if number >= first:  # others stand in the vocabulary
+            numbers.setdefault(token.content, number)
     for name in sorted(numbers, key=numbers.__getitem__):
-        yield name, described.get(name, {}).get("special", True)
-
-
-def _json(name: str, text: str) -> dict[str, Any]:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(_broken(name, error)) from error
-
-
-def _broken(name: str, why: object) -> str:
-    return f"{name} cannot be read ({why}). Download it again."
+        yield name, numbers[name], special.get(name, True)

@@ -4,7 +4,6 @@ Two layouts are read through the same class: the published folder, and the conve
 each stage is one safetensors file with its JSON in the metadata (`convert.py` writes it).
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,16 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
-from .reader import (
-    TensorInfo,
-    has_weights,
-    read_json,
-    read_tensors,
-    scan_weights,
-)
-from .sizes import check_language_config, check_sizes, feature_grid
+from .config import STRICT, CheckpointConfig, feature_grid, read_config, read_value
+from .json_files import JsonObject, parse_json, read_json, read_text, source_of
+from .reader import TensorInfo, has_weights, read_tensors, scan_weights
+from .sizes import check_dtypes, shape_of
 
 STAGES = ("llm", "dit", "unet", "vae", "vision_tower")
 DECODER_FOLDER = "diffusion-decoder"
@@ -56,6 +52,9 @@ UNUSED_NAMES = (
     "model.gen_projector.",
     "model.image_newline",
 )
+
+
+_TEXTS = TypeAdapter(dict[str, str], config=STRICT)
 
 
 @dataclass(frozen=True)
@@ -109,14 +108,19 @@ class Checkpoint:
         if not self.converted:
             return read_json(self.path / "config.json")
         first = next(name for name in STAGES if has_weights(self.path, name))
-        return dict(self._converted_stage(first).config)
+        return _metadata_json(self._converted_stage(first), "config")
+
+    @cached_property
+    def declared(self) -> CheckpointConfig:
+        """What config.json says of the whole checkpoint; raises ValueError for a bad value."""
+        return read_config(CheckpointConfig, self.config, f"config.json of {self.path}")
 
     @cached_property
     def generation_config(self) -> dict[str, Any]:
         if self.converted:
             return _metadata_json(self.llm, "generation_config")
         path = self.path / "generation_config.json"
-        return read_json(path) if path.is_file() else {}
+        return read_json(path) if path.exists() else {}
 
     @cached_property
     def scheduler_config(self) -> dict[str, Any]:
@@ -128,7 +132,8 @@ class Checkpoint:
     def assets(self) -> Mapping[str, str]:
         """Texts of the tokenizer and of the image processor, by file name."""
         if self.converted:
-            return _metadata_json(self.llm, "assets")
+            assets = _metadata_json(self.llm, "assets")
+            return JsonObject(read_value(_TEXTS, dict(assets), assets.source), assets.source)
         return _TextFiles(self.path)
 
     @property
@@ -142,17 +147,32 @@ class Checkpoint:
     @cached_property
     def llm(self) -> Stage:
         stage = self._stage("llm")
-        check_language_config(stage.config, stage.shapes(), f"config.json of {stage.source}")
         if "latent_queries" not in stage.tensors:
             raise ValueError(
                 f"{stage.source} has no model.latent_queries: it is a plain vision-language "
                 "model. Use a BLIP3-U checkpoint, which also holds the queries."
             )
+        self._check_queries(stage)
         return stage
 
     @cached_property
     def dit(self) -> Stage:
-        return self._stage("dit")
+        stage = self._stage("dit")
+        beside = None if self.converted else self._model_stages.get("llm")
+        if beside is not None and "latent_queries" in beside.tensors:
+            self._check_queries(beside)
+        return stage
+
+    def _check_queries(self, llm: Stage) -> None:
+        """The grid that the DiT draws on is that of the queries which it was trained with."""
+        found = shape_of(llm.shapes(), "latent_queries", 3, "BLIP3-U language model")[1]
+        said = self.declared.num_queries
+        if said not in (None, found):
+            raise ValueError(
+                f"{source_of(self.config, 'config.json')} says n_query {said}, but the weights "
+                f"beside it have {found} latent queries. Config and weights must come from the "
+                "same checkpoint: download both again."
+            )
 
     @cached_property
     def unet(self) -> Stage:
@@ -183,7 +203,7 @@ class Checkpoint:
             raise FileNotFoundError(
                 f"The weights in {self.path} hold no {name}. Use an unchanged BLIP3-U checkpoint."
             )
-        check_sizes(stage.config, f"The config of {stage.source}")
+        check_dtypes(stage.dtypes(), str(stage.source))
         return stage
 
     @cached_property
@@ -219,13 +239,14 @@ class Checkpoint:
 
 
 class _TextFiles(Mapping[str, str]):
-    """The text files of a folder, read when asked for."""
+    """The text files of a folder, read when asked for; raises ValueError for an unreadable one."""
 
     def __init__(self, folder: Path):
-        self._files = {name: folder / name for name in ASSETS if (folder / name).is_file()}
+        self.source = str(folder)
+        self._files = {name: folder / name for name in ASSETS if (folder / name).exists()}
 
     def __getitem__(self, name: str) -> str:
-        return self._files[name].read_text(encoding="utf-8")
+        return read_text(self._files[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
@@ -245,7 +266,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if not checkpoint.converted:
         if not has_weights(path, "model"):
             scan_weights(path, "model")  # says what is missing, or that there are only pickles
-        check_sizes(checkpoint.config, str(path / "config.json"))
+        _ = checkpoint.declared
     return checkpoint
 
 
@@ -267,7 +288,7 @@ def open_vision_tower(path: Path) -> Stage:
             f"{path} has no JSON file with a vision_cfg. Put the tower's config (such as "
             "eva-clip-E-14-plus.json) beside its weights."
         )
-    check_sizes(config, f"The config of {path}")
+    check_dtypes({name: info.dtype for name, info in tensors.items()}, str(path))
     return Stage("vision_tower", config, tensors, path, metadata)
 
 
@@ -284,17 +305,11 @@ def _file_stage(folder: Path, base: str, name: str) -> Stage:
     return replace(stage, config=_metadata_json(stage, "config"))
 
 
-def _metadata_json(stage: Stage, key: str) -> dict[str, Any]:
+def _metadata_json(stage: Stage, key: str) -> JsonObject:
     text = stage.metadata.get(key)
     if text is None:
         raise ValueError(
             f"{stage.source} has no {key!r} in its metadata. Make it with `python -m "
             "blip3u_core.convert`, or use the published folder."
         )
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{stage.source}: {key!r} in its metadata is not JSON ({error}). Convert it again."
-        ) from error
-    return value
+    return parse_json(text, f"{stage.source}, {key} in its metadata,")

@@ -1,6 +1,5 @@
 """Weights on disk: one safetensors file, shards with an index, or a variant; read by memory map."""
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -11,6 +10,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from .json_files import check_file, read_json, shown, unreadable
 
 DTYPES = {
     "F64": torch.float64,
@@ -26,10 +27,9 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library itself
-MAX_JSON_BYTES = 64_000_000
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+SHARD_NAME = re.compile(r"[\w\-][\w.\- ]{0,200}\.safetensors", re.ASCII)
 VARIANT_ORDER = ("", "bf16", "fp16", "fp32", "non_ema")  # the published decoder is "bf16"
 
 
@@ -47,89 +47,45 @@ class TensorInfo:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises: FileNotFoundError if it is not there, ValueError if it is not a JSON object.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path.name} is missing from {path.parent}. Copy the whole published folder there."
-        )
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise ValueError(
-            f"{path} has {path.stat().st_size} bytes, expected a JSON file below "
-            f"{MAX_JSON_BYTES} bytes. Download it again."
-        )
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON ({error}). Download it again.") from error
-    if not isinstance(value, dict):
-        raise ValueError(
-            f"{path} holds a JSON {type(value).__name__}, expected an object. Download it again."
-        )
-    return value
-
-
 def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
     """Read names, shapes and dtypes of a safetensors file, and its metadata; no weights.
 
-    Raises: FileNotFoundError if the file is missing, ValueError if it is a pickle, garbage or
-        shorter than its header says.
+    Raises: FileNotFoundError if the file is missing, ValueError if it is unreadable, a pickle,
+        garbage or shorter than its header says.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.name} is missing from {path.parent}. Download it again.")
-    size = path.stat().st_size
+    check_file(path)
     with path.open("rb") as file:
-        start = file.read(8)
-        if start.startswith(PICKLE_STARTS):
+        if file.read(8).startswith(PICKLE_STARTS):
             raise ValueError(
                 f"{path} is a pickle file, whatever its name says; expected safetensors. Pickles "
                 "can run code and are never opened: get the safetensors version."
             )
-        header_bytes = int.from_bytes(start, "little")
-        if len(start) < 8 or header_bytes > min(size - 8, MAX_HEADER_BYTES):
-            raise ValueError(_broken(path, f"its header does not fit into its {size} bytes"))
-        header = file.read(header_bytes)
     try:
-        entries = json.loads(header)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(_broken(path, f"its header is not JSON ({error})")) from error
-    if not isinstance(entries, dict):
-        raise ValueError(_broken(path, "its header is not a JSON object"))
-    metadata = entries.pop("__metadata__", {})
-    data_bytes = size - 8 - header_bytes
-    return {key: _tensor_info(path, key, entries[key], data_bytes) for key in entries}, metadata
+        with safe_open(path, framework="pt", device="cpu") as file:
+            entries = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - no dict
+            infos = {key: _tensor_info(path, key, entry) for key, entry in entries.items()}
+            return infos, file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(_broken(path, str(error))) from error
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def _broken(path: Path, why: str) -> str:
     return (
-        f"{path} is not a whole safetensors file: {why}. The download was probably interrupted; "
-        "download it again."
+        f"{path} is not a whole safetensors file: {why[:200]}. The download was probably "
+        "interrupted; download it again."
     )
 
 
-def _tensor_info(path: Path, key: str, entry: Any, data_bytes: int) -> TensorInfo:
-    try:
-        name = entry["dtype"]
-        begin, end = (int(offset) for offset in entry["data_offsets"])
-        shape = tuple(int(size) for size in entry["shape"])
-    except (TypeError, KeyError, ValueError) as error:
-        raise ValueError(_broken(path, f"the entry of {key!r} is malformed")) from error
+def _tensor_info(path: Path, key: str, entry: Any) -> TensorInfo:
+    name, shape = entry.get_dtype(), tuple(entry.get_shape())
     if name not in DTYPES:
         raise ValueError(
             f"{path}: {key!r} is stored as {name}, expected one of {', '.join(DTYPES)}. "
             "Use a bf16, fp16, fp32 or fp8 version of the weights."
         )
-    info = TensorInfo(path, key, shape, DTYPES[name])
-    if min(shape, default=0) < 0 or not 0 <= begin <= end <= data_bytes:
-        raise ValueError(
-            _broken(path, f"{key!r} ends at byte {end} of {data_bytes} bytes of weights")
-        )
-    if info.num_bytes != end - begin:
-        raise ValueError(_broken(path, f"{key!r} has {end - begin} bytes for shape {shape}"))
-    return info
+    return TensorInfo(path, key, shape, DTYPES[name])
 
 
 def scan_weights(folder: Path, base: str) -> tuple[dict[str, TensorInfo], dict[str, str]]:
@@ -148,6 +104,12 @@ def scan_weights(folder: Path, base: str) -> tuple[dict[str, TensorInfo], dict[s
     metadata: dict[str, str] = {}
     for file in files:
         found, file_metadata = read_header(file)
+        twice = sorted(found.keys() & tensors.keys())
+        if twice:
+            raise ValueError(
+                f"{file} holds {twice[0]!r}, which {tensors[twice[0]].file.name} holds too; "
+                "expected every weight in one file. Download all weight files again."
+            )
         tensors.update(found)
         metadata = metadata or file_metadata
     return tensors, metadata
@@ -165,11 +127,19 @@ def _candidates(folder: Path, base: str) -> dict[str, Path]:
         r"(?P<index>\.index(?:\.(?P<index_variant>\w+))?\.json)?"
     )
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in _listed(folder):
         match = pattern.fullmatch(path.name)
         if match:
             found.setdefault(match["variant"] or match["index_variant"] or "", path)
     return found
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What lies in a folder, in order; nothing in what is none. Raises ValueError if unreadable."""
+    try:
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise unreadable(folder, error) from error
 
 
 def _weight_files(folder: Path, base: str) -> list[Path]:
@@ -184,7 +154,7 @@ def _weight_files(folder: Path, base: str) -> list[Path]:
 def _nothing_found(folder: Path, base: str) -> str:
     if not folder.is_dir():
         return f"The folder {folder} is missing. Copy the whole published checkpoint there."
-    pickles = [p.name for p in sorted(folder.iterdir()) if p.suffix in PICKLE_SUFFIXES]
+    pickles = [p.name for p in _listed(folder) if p.suffix in PICKLE_SUFFIXES]
     if pickles:
         return (
             f"{folder} holds {', '.join(pickles[:3])} but no {base}.safetensors. Pickle files "
@@ -199,10 +169,13 @@ def _nothing_found(folder: Path, base: str) -> str:
 def _shards(index: Path) -> list[Path]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ValueError(f"{index} has no weight_map from names to files. Download it again.")
-    names = sorted({str(name) for name in weight_map.values()})
-    shards = [_inside(index, name) for name in names]
-    missing = [shard.name for shard in shards if not shard.is_file()]
+        raise ValueError(
+            f"{index} says weight_map {shown(weight_map)}, expected an object from names to "
+            "files. Download it again."
+        )
+    values = weight_map.values()
+    shards = [_beside(index, name) for name in sorted(set(map(str, values)))]
+    missing = [shard.name for shard in shards if not shard.exists()]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(shards)} weight files named by {index} are missing: "
@@ -211,21 +184,19 @@ def _shards(index: Path) -> list[Path]:
     return shards
 
 
-def _inside(index: Path, name: str) -> Path:
-    """The shard `name` of `index`, refused where it would lead out of the index' folder."""
-    home = index.parent.resolve()
-    shard = index.parent / name
-    target = shard.resolve()
-    allowed = [home]
-    if home.parent.name == "snapshots":  # the hub's cache links snapshots/<revision>/* to blobs/*
-        allowed.append(home.parent.parent / "blobs")
-    if Path(name).name != name or "\\" in name or target.parent not in allowed:
+def _beside(index: Path, name: str) -> Path:
+    """The shard `name` in the folder of `index`, and nowhere else.
+
+    A link that the user made there, as into the cache of a hub, may lead wherever it does; the
+    index, which came from the net, may not.
+    """
+    if not SHARD_NAME.fullmatch(name):
         raise ValueError(
-            f"{index} names the weight file {name!r}, which lies outside its folder "
-            f"({target}); expected plain file names. Do not use this checkpoint unless you know "
-            "where it comes from, or put the file itself into the folder."
+            f"{index} names the weight file {shown(name)}, which lies outside its folder or is no "
+            "safetensors file; expected plain file names. Do not use this checkpoint unless you "
+            "know where it comes from, or download its index again."
         )
-    return shard
+    return index.parent / name
 
 
 def read_tensors(tensors: Mapping[str, TensorInfo]) -> dict[str, Tensor]:
@@ -243,6 +214,8 @@ def read_tensors(tensors: Mapping[str, TensorInfo]) -> dict[str, Tensor]:
                 out.update({name: weights.get_tensor(tensors[name].key) for name in names})
         except SafetensorError as error:
             raise ValueError(_broken(file, str(error))) from error
+        except OSError as error:
+            raise unreadable(file, error) from error
     return out
 
 

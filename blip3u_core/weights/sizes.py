@@ -1,86 +1,64 @@
-"""Sizes that config.json states, compared with the weights before anything is built from them."""
+"""Shapes of weights: counted, and proven to be what a network needs before it is built."""
 
-import math
 import re
 from collections.abc import Mapping
-from typing import Any
+
+import torch
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-MAX_LAYERS = 1000
-MAX_SIZE = 1 << 24  # wider than any vocabulary
 
+def shape_of(shapes: Shapes, name: str, axes: int, network: str) -> tuple[int, ...]:
+    """The shape of a weight that must be there, with so many axes, none of them empty.
 
-def feature_grid(config: Mapping[str, Any]) -> int:
-    """Side of the square feature grid: as many features as there are latent queries.
-
-    Raises: ValueError if `n_query` is missing or no square.
+    Raises: ValueError that names the weight and the network that it belongs to.
     """
-    num_queries = config.get("n_query")
-    if not isinstance(num_queries, int) or not 0 < num_queries <= MAX_SIZE:
+    shape = shapes.get(name)
+    if shape is None:
         raise ValueError(
-            f"config.json says n_query {num_queries!r}, expected the number of latent queries "
-            "(64 in the published checkpoints). Download config.json again."
+            f"these {len(shapes)} weights are no {network}: {name} is missing among "
+            f"{sorted(shapes)[:3]}. Use an unchanged BLIP3-U checkpoint."
         )
-    side = math.isqrt(num_queries)
-    if side * side != num_queries:
+    if len(shape) != axes or min(shape) < 1:
         raise ValueError(
-            f"config.json says n_query {num_queries}, expected a square number: the features "
-            "form a square grid. Download config.json again."
+            f"the {network}'s {name} has shape {tuple(shape)}, expected {axes} sizes of 1 or more. "
+            "The file is damaged: download it again."
         )
-    return side
+    return tuple(shape)
 
 
 def count_layers(shapes: Shapes, name: str) -> int:
-    """How many numbered children `name` has: one more than the highest number, 0 for none."""
-    pattern = re.compile(rf"{re.escape(name)}\.(\d+)\.")
-    found = [int(match[1]) for match in map(pattern.match, shapes) if match]
-    return max(found, default=-1) + 1
+    """How many numbered children `name` has, 0 for none.
 
-
-def check_language_config(config: Mapping[str, Any], shapes: Shapes, where: str) -> None:
-    """Compare the sizes in config.json with the weights, before anything is built from them.
-
-    Raises: ValueError naming the first number that differs.
+    Raises: ValueError if they are not numbered one by one from 0: so many are built.
     """
-    check_sizes(config, where)
-    vision = config.get("vision_config") or {}
-    vocab_size, hidden_size = shapes.get("model.embed_tokens.weight", (None, None))
-    said_and_found = [
-        ("hidden_size", config.get("hidden_size"), hidden_size),
-        ("vocab_size", config.get("vocab_size"), vocab_size),
-        (
-            "num_hidden_layers",
-            config.get("num_hidden_layers"),
-            count_layers(shapes, "model.layers"),
-        ),
-        ("vision_config.depth", vision.get("depth"), count_layers(shapes, "visual.blocks")),
-    ]
-    for name, said, found in said_and_found:
-        if said != found:
+    pattern = re.compile(rf"{re.escape(name)}\.(\d+)\.", re.ASCII)
+    found = {match[1] for match in map(pattern.match, shapes) if match}
+    expected = {str(number) for number in range(len(found))}
+    if found != expected:
+        raise ValueError(
+            f"the weights hold {len(found)} {name}, but {name}.{min(expected - found)} is missing "
+            f"and {name}.{min(found - expected)[:20]} is there; expected numbers from 0 on. The "
+            "file is damaged: download it again."
+        )
+    return len(found)
+
+
+# How a layer says that its integers are multiplied by a scale: the host's layouts, and torch's.
+QUANTISED = (".comfy_quant", ".weight_scale", ".scale_weight")
+
+
+def check_dtypes(dtypes: Mapping[str, torch.dtype], where: str) -> None:
+    """Refuse integers where a network has numbers: they would be taken as they stand.
+
+    Raises: ValueError naming the first weight of integers that no scale belongs to.
+    """
+    for name, dtype in dtypes.items():
+        layer = name.rpartition(".")[0]
+        scaled = any(layer + ending in dtypes for ending in QUANTISED)
+        if not dtype.is_floating_point and not scaled:
             raise ValueError(
-                f"{where} says {name} {said!r}, but the weights beside it have {found!r}. Config "
-                "and weights must come from the same checkpoint: download both again."
+                f"{where}: {name} is stored as {str(dtype).removeprefix('torch.')}, expected "
+                "floating point numbers, or integers with a scale beside them. The file is "
+                "damaged: download it again."
             )
-
-
-def check_sizes(config: Mapping[str, Any], where: str) -> None:
-    """Refuse sizes that no network has, so that a broken config never asks for the memory.
-
-    Raises: ValueError naming the key and its value.
-    """
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            check_sizes(value, where)
-        for number in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(number, bool) or not isinstance(number, int):
-                continue
-            limit = MAX_LAYERS if "layers" in key or key == "depth" else MAX_SIZE
-            if key.endswith(_SIZE_ENDINGS) and not 0 <= number <= limit:
-                raise ValueError(
-                    f"{where} says {key} {number}, expected a size between 0 and {limit}. The "
-                    "file is damaged or not a model's: download it again."
-                )
-
-
-_SIZE_ENDINGS = ("size", "layers", "depth", "heads", "dim", "channels", "n_query", "per_block")

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ...blip3u_core.decoder.decoder import ORIGINAL_SIZE
 from ...blip3u_core.decoder.noise_schedule import NoiseSchedule
+from ...blip3u_core.decoder.unet_config import UNetConfig, check_same_latents
 from ...blip3u_core.decoder.vae import VaeConfig
 from ...blip3u_core.weights.assign import stored_as
 from ...blip3u_core.weights.checkpoint import Checkpoint, Stage
@@ -81,13 +82,15 @@ class DecoderConfig(comfy.supported_models.SDXL):
     supported_inference_dtypes = (torch.bfloat16, torch.float16, torch.float32)
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        super().__init__(host_unet_config(checkpoint.unet.config))
+        unet = UNetConfig.from_json(checkpoint.unet.config)
         vae = VaeConfig.from_json(checkpoint.vae.config)
+        check_same_latents(unet, vae)
+        super().__init__(host_unet_config(unet))
         self.schedule = NoiseSchedule.from_json(checkpoint.scheduler_config)
         self.sampling_settings["timesteps"] = self.schedule.num_train_timesteps
         self.latent_format = latent_format(vae)
-        self.time_id_width = checkpoint.unet.config["addition_time_embed_dim"]
-        self.picture_size = checkpoint.unet.config["sample_size"] * vae.factor
+        self.time_id_width = unet.addition_time_embed_dim
+        self.picture_size = unet.sample_size * vae.factor
 
     def inpaint_model(self) -> bool:
         return False  # the host would take more than 4 latent channels for a mask

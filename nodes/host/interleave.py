@@ -17,7 +17,6 @@ from ...blip3u_core.chat.files import save_chat
 from ...blip3u_core.chat.interleave import Interleaved, ask_for_story, interleave
 from ...blip3u_core.language.context import Context
 from ...blip3u_core.language.generate import SamplingParams
-from ...blip3u_core.language.prompt import TAUGHT_IMG_TOKEN
 from .chats import chat_to_save
 from .drawing import Canvas, Drawing, draw_pictures
 from .feature_sampling import sample_features
@@ -105,7 +104,7 @@ def tell_story(
 ) -> tuple[Interleaved, list]:
     """The story, and its pictures as the node shows them."""
     llm, partial = generator.llm, PartialResult()
-    asked = ask_for_story(chat, prompt, bool(llm.checkpoint.config.get(TAUGHT_IMG_TOKEN)))
+    asked = ask_for_story(chat, prompt, llm.checkpoint.declared.writes_image_token)
     chat_model = llm.chat_model(SamplingParams(max_new_tokens=max_new_tokens))
     try:
         story = interleave(chat_model, asked, generator.draw, max_pictures, partial.show)

@@ -39,7 +39,7 @@ HOST_MODULES = {
 BROAD = ("", "Exception", "BaseException")
 HEAVY_MODULES = ["diffusers", "transformers", "scipy", "torchvision", "matplotlib", "pandas"]
 CORE_MAY_IMPORT = {
-    "PIL", "diffusers", "einops", "numpy", "safetensors", "tokenizers", "torch", "tqdm",
+    "PIL", "diffusers", "einops", "numpy", "pydantic", "safetensors", "tokenizers", "torch", "tqdm",
     "transformers",
 }  # fmt: skip
 

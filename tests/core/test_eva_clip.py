@@ -79,7 +79,7 @@ def test_a_broken_picture_is_refused():
     [
         ({"gen_pooling": "early_pool2d_2"}, "head_width"),
         ({"vision_cfg": {"head_width": 5}, "gen_pooling": "early_pool2d_2"}, "head_width 5"),
-        ({"vision_cfg": {"head_width": 8}, "gen_pooling": "late"}, "gen_pooling is 'late'"),
+        ({"vision_cfg": {"head_width": 8}, "gen_pooling": "late"}, "gen_pooling 'late'"),
         ({"vision_cfg": {"head_width": 8}, "gen_pooling": "early_pool2d_3"}, "3 x 3 pooling"),
     ],
 )
@@ -89,5 +89,5 @@ def test_a_config_that_does_not_fit_is_refused(config, text):
 
 
 def test_weights_of_another_model_are_refused():
-    with pytest.raises(ValueError, match=r"not an EVA-CLIP tower.*conv_in"):
+    with pytest.raises(ValueError, match=r"no EVA-CLIP tower.*conv_in"):
         EvaClipConfig.from_weights({}, {"conv_in.weight": (8, 3, 3, 3)})
