@@ -8,7 +8,8 @@ dit.safetensors, unet.safetensors, vae.safetensors and vision_tower.safetensors,
 has; put it into models/blip3u. For a tower, TARGET may be a .safetensors file in
 models/clip_vision.
 
-fp8 halves the matrices of the LLM's layers and of the DiT; everything else stays as it is.
+fp8 halves the matrices of attention and feed-forward layers, as the loader does (see
+`weights/precision.py`); everything else stays as it is.
 """
 
 import argparse
@@ -31,13 +32,13 @@ from .features.eva_clip import EvaClipConfig
 from .language.config import check_layers
 from .weights.checkpoint import STAGES, Checkpoint, Stage, open_checkpoint, open_vision_tower
 from .weights.json_files import read_json
+from .weights.precision import storage_dtype
 from .weights.reader import has_weights
 from .weights.writer import OnBytes, write_safetensors
 
 TOWER_BIN = "pytorch_model.bin"
 TOWER_KEYS = ("vision_cfg", "gen_vision_tower", "gen_pooling")
 FP8 = torch.float8_e4m3fn
-FP8_STAGES = {"llm": "model.layers.", "dit": "layers."}  # and the names that begin so
 WEIGHT_DTYPES = {"keep": None, "fp8_e4m3fn": FP8}
 
 
@@ -91,7 +92,7 @@ def convert(
     written = []
     for part in parts:
         path = target if is_file else folder / f"{part.name}.safetensors"
-        change = _halving(part.name) if weight_dtype == FP8 else None
+        change = None if weight_dtype is None else _keeping(part.name, weight_dtype)
         write_safetensors(path, part.weights, part.metadata, change, on_bytes)
         written.append(path)
     return written
@@ -171,15 +172,13 @@ def _published_tower(folder: Path) -> Part:
     return Part("vision_tower", weights, {"config": json.dumps(config)})
 
 
-def _halving(stage: str) -> Callable[[str, Tensor], Tensor]:
-    """What fp8 makes of each weight of a stage."""
-    start = FP8_STAGES.get(stage)
+def _keeping(stage: str, dtype: torch.dtype) -> Callable[[str, Tensor], Tensor]:
+    """What becomes of each weight of a stage that is to be kept in `dtype`."""
 
-    def halve(name: str, weight: Tensor) -> Tensor:
-        is_matrix = start is not None and name.startswith(start) and weight.ndim == 2
-        return weight.to(FP8) if is_matrix else weight
+    def keep(name: str, weight: Tensor) -> Tensor:
+        return weight.to(storage_dtype(stage, name, weight, dtype))
 
-    return halve
+    return keep
 
 
 def main(arguments: list[str]) -> None:

@@ -67,7 +67,7 @@ class VisualTokens(io.ComfyNode):
         cls, llm, prompt, template, image=None, image_2=None, image_3=None, image_4=None, chat=None
     ) -> io.NodeOutput:
         pictures = pictures_in(image, image_2, image_3, image_4)
-        context = drawing_context(llm.model, chat or Chat(), template, prompt, pictures)
+        context = drawing_context(llm.network(), chat or Chat(), template, prompt, pictures)
         tokens = llm.visual_tokens([context])  # (1, Q, D)
         return io.NodeOutput([[tokens, {}]], [[torch.zeros_like(tokens), {}]])
 

@@ -4,15 +4,17 @@ It is a Qwen2.5-VL in plain torch. Names are those of the published weights (as 
 writes them; `checkpoint` maps newer ones), so no version of transformers is needed or matters.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from ..weights.assign import Shapes, assign_weights, shapes_of
 from ..weights.config import read_config
 from ..weights.json_files import source_of
-from ..weights.reader import match_keys
 from ..weights.sizes import shape_of
 from .config import (
     CONFIG,
@@ -38,12 +40,35 @@ class WeightStage(Protocol):
     @property
     def config(self) -> Mapping[str, Any]: ...
 
-    def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
+    def shapes(self) -> Shapes: ...
 
     def state_dict(self) -> dict[str, Tensor]: ...
 
 
-class LanguageModel(nn.Module):
+class Network(nn.Module):
+    """All that has weights."""
+
+    def __init__(
+        self,
+        text: TextConfig,
+        vision: VisionConfig,
+        num_queries: int,
+        dtype: torch.dtype,
+        operations: Any = PlainOperations,
+    ) -> None:
+        super().__init__()
+        width, on_meta = text.hidden_size, {"dtype": dtype, "device": "meta"}
+        self.model = TextModel(text, **on_meta, operations=operations)
+        self.visual = VisionModel(vision, **on_meta, operations=operations)
+        self.latent_queries = nn.Parameter(torch.empty(1, num_queries, width, **on_meta))
+        self.lm_head = (
+            None
+            if text.tied_head
+            else operations.Linear(width, text.vocab_size, bias=False, **on_meta)
+        )
+
+
+class LanguageModel(Network):
     """The network with its tokenizer and settings; weights lie where and as they were put.
 
     `device` and `dtype` are those of computing. A host that moves weights sets `device`.
@@ -58,13 +83,12 @@ class LanguageModel(nn.Module):
         dtype: torch.dtype,
         operations: Any = PlainOperations,
     ) -> None:
-        super().__init__()
-        self.config = TextConfig.from_dict(config)
+        text, vision = TextConfig.from_dict(config), VisionConfig.from_dict(config)
+        super().__init__(text, vision, num_queries, dtype, operations)
+        self.config = text
         self.device = torch.device("meta")
         self.dtype = dtype
         self.prefix_cache = PrefixCache(0)  # whoever hosts these weights sets a budget
-        self.mapped_weights: Any = {}  # name -> the file's own tensor, where a host maps them
-        vision = VisionConfig.from_dict(config)
         drawing = read_config(DrawingConfig, config, CONFIG)
         self.generation_side = drawing.side(vision, source_of(config, CONFIG))
         self.tokenizer = TextTokenizer(assets)
@@ -72,15 +96,6 @@ class LanguageModel(nn.Module):
         answers = read_config(GenerationConfig, generation_config, "generation_config.json")
         self.repetition_penalty = answers.repetition_penalty or 1.0
         self.image_config = ImageConfig.from_assets(assets, vision)
-        width, on_meta = self.config.hidden_size, {"dtype": dtype, "device": "meta"}
-        self.model = TextModel(self.config, **on_meta, operations=operations)
-        self.visual = VisionModel(vision, **on_meta, operations=operations)
-        self.latent_queries = nn.Parameter(torch.empty(1, num_queries, width, **on_meta))
-        self.lm_head = (
-            None
-            if self.config.tied_head
-            else operations.Linear(width, self.config.vocab_size, bias=False, **on_meta)
-        )
         if self.tokenizer.num_ids > self.config.vocab_size:
             raise ValueError(
                 f"The tokenizer has {self.tokenizer.num_ids} tokens, the language model knows "
@@ -103,15 +118,6 @@ class LanguageModel(nn.Module):
         """Patches of pictures to image embeddings, (tokens, D)."""
         return self.visual(patches.to(self.device, self.dtype), grids)
 
-    def put_back(self) -> None:
-        """Let go of copies on a device in favour of the file's own: nothing is copied back."""
-        for name, weight in list(self.named_parameters()):
-            mapped = self.mapped_weights.get(name, weight)
-            if weight.data_ptr() != mapped.data_ptr():
-                owner, _, last = name.rpartition(".")
-                place = nn.Parameter(mapped, requires_grad=False)
-                self.get_submodule(owner).register_parameter(last, place)
-
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., D) to scores of the next token (..., vocabulary), float32."""
         if self.lm_head is None:
@@ -125,8 +131,6 @@ def build_language_model(
     generation_config: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
-    operations: Any = PlainOperations,
-    storage_dtype: Callable[[str, Tensor], torch.dtype] | None = None,
 ) -> LanguageModel:
     """Build the network around a checkpoint's weights, without a random start or a second copy.
 
@@ -135,41 +139,73 @@ def build_language_model(
             device already fit.
         assets: tokenizer and image-processor files by name.
         generation_config: the file of that name; its end tokens and repetition penalty are used.
-        dtype: of computing.
-        operations: layers to build from (`Linear`, `RMSNorm`, `Embedding` with `project`).
-        storage_dtype: dtype to keep a named weight in; `dtype` for all if None.
+        dtype: of weights and computing.
 
     Raises: ValueError for an impossible config, for missing, unexpected or misshapen weights, for
         a tokenizer without the special tokens; FileNotFoundError without tokenizer files.
     """
-    shapes = {name: _shape(name, shape) for name, shape in stage.shapes().items()}
+    llm = empty_language_model(stage, assets, generation_config, dtype)
+    assign_language_weights(llm, stage, dtype)
+    llm.device = torch.device(device)
+    return llm.to(llm.device)
+
+
+def empty_language_model(
+    stage: WeightStage,
+    assets: Mapping[str, str],
+    generation_config: Mapping[str, Any] | None,
+    dtype: torch.dtype,
+    operations: Any = PlainOperations,
+) -> LanguageModel:
+    """The network on the meta device, for `assign_language_weights`.
+
+    Args: operations: layers to build from (`Linear`, `RMSNorm`, `Embedding` with `project`).
+    """
     check_layers(stage.config, stage.shapes())
-    queries = shape_of(shapes, "latent_queries", 3, "BLIP3-U language model")
-    llm = LanguageModel(
+    queries = shape_of(stage.shapes(), "latent_queries", 3, "BLIP3-U language model")
+    return LanguageModel(
         stage.config, queries[1], assets, generation_config or {}, dtype, operations
     )
-    if llm.lm_head is None:
-        shapes.pop(_HEAD, None)  # a copy of the token table, as some trainers write it
-    expected = {name: tuple(tensor.shape) for name, tensor in llm.state_dict().items()}
-    match_keys(expected, shapes, "the language model")
-    weights = {}
-    for name, tensor in stage.state_dict().items():
-        if name in shapes:
-            kept = dtype if storage_dtype is None else storage_dtype(name, tensor)
-            weights[name] = tensor.reshape(shapes[name]).to(device, kept)
-    llm.load_state_dict(weights, strict=True, assign=True)
-    llm.device = torch.device(device)
-    return llm.requires_grad_(False).train(False)
+
+
+def assign_language_weights(
+    llm: LanguageModel, stage: WeightStage, weight_dtype: torch.dtype | None
+) -> None:
+    """As `assign_weights`, by the names and shapes of the published weights."""
+    text, vision = llm.config, llm.image_config.vision
+    plain = Network(text, vision, llm.num_queries, torch.float32)
+    weights = _NetworkWeights(stage, has_head=llm.lm_head is not None)
+    assign_weights(llm, weights, weight_dtype, shapes_of(plain))
+
+
+@dataclass(frozen=True)
+class _NetworkWeights:
+    """A stage's weights as the network holds them."""
+
+    stage: WeightStage
+    has_head: bool
+
+    name: ClassVar = "llm"
+    source: ClassVar = "the language model"
+
+    def shapes(self) -> Shapes:
+        return {
+            name: _shape(name, shape)
+            for name, shape in self.stage.shapes().items()
+            if self.has_head or name != _HEAD  # a copy of the token table, as some trainers write
+        }
+
+    def state_dict(self) -> dict[str, Tensor]:
+        shapes = self.shapes()
+        weights = self.stage.state_dict()
+        return {name: weights[name].reshape(shape) for name, shape in shapes.items()}
 
 
 def _shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The patch embedding is published as a convolution; here it is a matrix product."""
     if name != _PATCH_EMBED or len(shape) < 3:
         return tuple(shape)
-    values = 1
-    for size in shape[1:]:
-        values *= size
-    return shape[0], values
+    return shape[0], prod(shape[1:])
 
 
 def _eos_token_ids(

@@ -1,33 +1,88 @@
 """Put a stage's memory-mapped weights into a network that was built on the meta device."""
 
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import Stage
+from .precision import storage_dtype
 from .reader import match_keys
 
+Shapes = Mapping[str, tuple[int, ...]]
 
-def assign_weights(network: nn.Module, stage: Stage, dtype: torch.dtype | None = None) -> None:
-    """Give every parameter its weight, in place.
+
+class NamedWeights(Protocol):
+    """The part of `checkpoint.Stage` that is used here."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def source(self) -> object: ...
+
+    def shapes(self) -> Shapes: ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+
+def shapes_of(network: nn.Module) -> Shapes:
+    """Shapes by name of a network built from torch's own layers on the meta device.
+
+    A host's layers may have no parameters before weights are put into them, so what is expected
+    of a checkpoint is never read off the network that a host will run.
+    """
+    return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+
+
+def assign_weights(
+    network: nn.Module,
+    stage: NamedWeights,
+    dtype: torch.dtype | None = None,
+    expected: Shapes | None = None,
+    rename: Callable[[str], str] | None = None,
+) -> None:
+    """Give every parameter its weight, in place, and prove it: none missing, unexpected or unset.
 
     Args:
-        network: its parameter names are those of the stage.
-        dtype: what floating point weights become; None keeps them as stored, memory-mapped.
+        network: its parameter names are those of the stage, as `rename` changes them.
+        dtype: how weights are kept, see `precision`; None keeps them as stored, memory-mapped.
+        expected: shapes by the stage's names; those of `network` itself if None, which a network
+            of torch's own layers can do without.
+        rename: the network's name for one of the stage's.
 
     Raises: ValueError with counts and first names if names or shapes differ.
     """
-    expected = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
-    match_keys(expected, stage.shapes(), str(stage.source))
-    weights = {name: stored_as(weight, dtype) for name, weight in stage.state_dict().items()}
+    rename = rename or _same_name
+    match_keys(expected or shapes_of(network), stage.shapes(), str(stage.source))
+    weights = {
+        rename(name): weight.to(storage_dtype(stage.name, name, weight, dtype))
+        for name, weight in stage.state_dict().items()
+    }
+    put_weights(network, weights, str(stage.source))
+
+
+def put_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
+    """Put named weights into their layers, each by the layer's own way of loading.
+
+    Raises: ValueError if a layer got none; the names and shapes are to be compared before.
+    """
     network.load_state_dict(weights, strict=True, assign=True)
+    unset = sorted(name for name, given in weights.items() if not _is_set(network, name, given))
+    if unset:
+        raise ValueError(
+            f"{len(unset)} weights of {where} did not reach their layers ({'; '.join(unset[:3])})."
+            " This ComfyUI loads weights in a way that is not known here: please report it with "
+            "its version."
+        )
     network.requires_grad_(False).train(False)
 
 
-def stored_as(weight: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """The weight in another dtype; the same, memory-mapped one if it has that already.
+def _is_set(network: nn.Module, name: str, given: Tensor) -> bool:
+    owner, _, last = name.rpartition(".")
+    weight: Any = getattr(network.get_submodule(owner), last, None)
+    return isinstance(weight, Tensor) and weight.is_meta == given.is_meta
 
-    8 bits are for matrices alone: norms, biases and convolutions are small and would lose most.
-    """
-    if dtype is None or (dtype.itemsize == 1 and weight.ndim != 2):
-        return weight
-    return weight.to(dtype)
+
+def _same_name(name: str) -> str:
+    return name

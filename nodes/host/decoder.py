@@ -1,11 +1,9 @@
 """The decoder's UNet as a stock MODEL: SDXL's network, conditioned on CLIP features."""
 
 from collections.abc import Callable, Mapping
-from math import prod
 from typing import Any
 
 import comfy.latent_formats
-import comfy.model_management as memory
 import comfy.model_sampling
 import comfy.ops
 import comfy.supported_models
@@ -22,51 +20,44 @@ from ...blip3u_core.decoder.decoder import ORIGINAL_SIZE
 from ...blip3u_core.decoder.noise_schedule import NoiseSchedule
 from ...blip3u_core.decoder.unet_config import UNetConfig, check_same_latents
 from ...blip3u_core.decoder.vae import VaeConfig
-from ...blip3u_core.weights.assign import stored_as
+from ...blip3u_core.weights.assign import assign_weights, shapes_of
 from ...blip3u_core.weights.checkpoint import Checkpoint, Stage
-from ...blip3u_core.weights.reader import match_keys
+from .layers import TorchOperations
 from .memory import report_fit, report_samplings
+from .parts import present
+from .patchers import patcher_for
+from .placement import place_stage
 from .unet_config import host_unet_config
 
 SDXL_SCALE = 0.13025
 
 
-def load_decoder(checkpoint: Checkpoint, weight_dtype: torch.dtype | None) -> ModelPatcher:
+def load_decoder(
+    checkpoint: Checkpoint, weight_dtype: torch.dtype | None, disable_dynamic: bool = False
+) -> ModelPatcher:
     """The UNet under the host's memory management; weights stay memory-mapped until used.
 
     Args: weight_dtype: how weights are kept; None leaves it to the host.
     Raises: FileNotFoundError or ValueError if the decoder is missing or does not fit.
     """
     stage = checkpoint.unet
-    device, offload_device = memory.get_torch_device(), memory.unet_offload_device()
     config = DecoderConfig(checkpoint)
-    dtypes = list(config.supported_inference_dtypes)
-    stored = next(iter(stage.dtypes().values()))
-    dtype = weight_dtype or memory.unet_dtype(
-        model_params=stage.num_bytes // stored.itemsize,
-        supported_dtypes=dtypes,
-        weight_dtype=stored,
-    )
-    config.set_inference_dtype(dtype, memory.unet_manual_cast(dtype, device, dtypes))
+    placement = place_stage(stage, weight_dtype, config.supported_inference_dtypes)
+    config.set_inference_dtype(placement.stored, placement.manual_cast)
     model = ClipFeatureDecoder(config)
-    _assign_weights(model.diffusion_model, stage, config.unet_config, dtype)
-    # Host: newer ones (seen in 2026) note every weight's dtype before the weights are there.
-    getattr(memory, "archive_model_dtypes", lambda _: None)(model.diffusion_model)
-    model.device = offload_device
-    patcher = ModelPatcher(model, load_device=device, offload_device=offload_device)
-    if device.type == "cpu":
+    _assign_weights(model.diffusion_model, stage, config.unet_config, placement.kept)
+    patcher = patcher_for(model, placement, disable_dynamic=disable_dynamic)
+    patcher.cached_patcher_init = (load_decoder, (checkpoint, weight_dtype))
+    if placement.device.type == "cpu":
         _prefer_torch_attention(patcher)
-    matrices = sum(prod(shape) for shape in stage.shapes().values() if len(shape) == 2)
-    size = patcher.model_size()
-    in_fp8 = None if dtype.itemsize == 1 else size - matrices * (dtype.itemsize - 1)
-    report_fit("decoder", str(dtype).removeprefix("torch."), size, device, in_fp8)
+    report_fit("decoder", patcher, placement, stage)
     report_samplings("decoder", patcher)
     return patcher
 
 
 def decoder_of(patcher: ModelPatcher) -> "ClipFeatureDecoder":
     """The decoder inside a MODEL. Raises ValueError if another model is wired in."""
-    if not isinstance(patcher.model, ClipFeatureDecoder):
+    if not isinstance(present(patcher).model, ClipFeatureDecoder):
         raise ValueError(
             f"the decoder input is a {type(patcher.model).__name__}, expected the decoder of a "
             "BLIP3-U checkpoint. Connect the third output of Load BLIP3-U (not its model)."
@@ -224,20 +215,15 @@ def with_norm_groups(operations: Any, groups: int) -> Any:
 
 
 def _assign_weights(
-    unet: UNetModel, stage: Stage, unet_config: Mapping[str, Any], dtype: torch.dtype
+    unet: UNetModel, stage: Stage, unet_config: Mapping[str, Any], dtype: torch.dtype | None
 ) -> None:
     """Give every parameter its weight, renamed from diffusers. Raises ValueError if one lacks."""
-    ours = {name: tuple(weight.shape) for name, weight in unet.state_dict().items()}
-    names = comfy.utils.unet_to_diffusers(unet_config)
+    plain = DecoderUNet(**unet_config, device="meta", operations=TorchOperations)
+    ours = shapes_of(plain)
     names = {
         theirs: name
-        for theirs, name in names.items()
+        for theirs, name in comfy.utils.unet_to_diffusers(unet_config).items()
         if name in ours and not theirs.startswith("class_embedding.")  # shares add_embedding's
     }
-    match_keys(
-        {theirs: ours[name] for theirs, name in names.items()}, stage.shapes(), str(stage.source)
-    )
-    weights = stage.state_dict()
-    cast = {names[name]: stored_as(weight, dtype) for name, weight in weights.items()}
-    unet.load_state_dict(cast, strict=True, assign=True)
-    unet.requires_grad_(False)
+    expected = {theirs: ours[name] for theirs, name in names.items()}
+    assign_weights(unet, stage, dtype, expected, names.__getitem__)

@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Any
 
 import comfy.latent_formats
-import comfy.model_management as memory
 import comfy.model_sampling
 import comfy.supported_models_base
 import torch
@@ -25,12 +24,14 @@ from ...blip3u_core.features.nextdit import (
     check_visual_tokens,
     one_token_if_identical,
 )
-from ...blip3u_core.weights.assign import assign_weights
+from ...blip3u_core.weights.assign import assign_weights, shapes_of
 from ...blip3u_core.weights.checkpoint import Checkpoint
 from .conditions import PreparedCond, PreparedTokens, Rows, repeated
 from .memory import report_fit, report_samplings
+from .parts import present
+from .patchers import patcher_for
+from .placement import place_stage
 
-FP8 = torch.float8_e4m3fn
 # Divisible by every usual number of steps, so that the host's `simple` picks the exact sigmas.
 TABLE_SIZE = 50_400
 SMALLEST_SIGMA = 1e-3  # as of the host's own flow models; `karras` and others end there
@@ -38,45 +39,32 @@ LARGEST_GRID = 4  # times the checkpoint's own
 PREVIEW_ITERATIONS = 8
 
 
-def load_dit(checkpoint: Checkpoint, weight_dtype: torch.dtype | None) -> ModelPatcher:
+def load_dit(
+    checkpoint: Checkpoint, weight_dtype: torch.dtype | None, disable_dynamic: bool = False
+) -> ModelPatcher:
     """The DiT under the host's memory management; weights stay memory-mapped until used.
 
     Args: weight_dtype: how weights are kept; None leaves it to host and checkpoint.
     Raises: FileNotFoundError or ValueError if the DiT is missing or does not fit.
     """
     stage = checkpoint.dit
-    device, offload_device = memory.get_torch_device(), memory.unet_offload_device()
-    config = FeatureModelConfig(NextDiTConfig.from_shapes(stage.shapes(), checkpoint.config))
-    dtypes = list(config.supported_inference_dtypes)
-    stored = stage.dtypes()["patch_embedder.proj.weight"]
-    as_stored = weight_dtype is None and FP8 in stage.dtypes().values()
-    dtype = (
-        FP8
-        if as_stored
-        else weight_dtype
-        or memory.unet_dtype(
-            model_params=stage.num_bytes // stored.itemsize,
-            supported_dtypes=dtypes,
-            weight_dtype=stored,
-        )
-    )
-    config.set_inference_dtype(dtype, memory.unet_manual_cast(dtype, device, dtypes))
+    network = NextDiTConfig.from_shapes(stage.shapes(), checkpoint.config)
+    config = FeatureModelConfig(network)
+    placement = place_stage(stage, weight_dtype, config.supported_inference_dtypes)
+    config.set_inference_dtype(placement.stored, placement.manual_cast)
     model = ClipFeatureDiT(config)
-    assign_weights(model.diffusion_model, stage, None if as_stored else dtype)
-    # Host: newer ones (seen in 2026) note every weight's dtype before the weights are there.
-    getattr(memory, "archive_model_dtypes", lambda _: None)(model.diffusion_model)
-    model.device = offload_device
-    patcher = ModelPatcher(model, load_device=device, offload_device=offload_device)
-    values = stage.num_bytes // stored.itemsize
-    fp8 = None if dtype.itemsize == 1 else values
-    report_fit("DiT", str(dtype).removeprefix("torch."), values * dtype.itemsize, device, fp8)
+    expected = shapes_of(NextDiT(network, device="meta"))
+    assign_weights(model.diffusion_model, stage, placement.kept, expected)
+    patcher = patcher_for(model, placement, disable_dynamic=disable_dynamic)
+    patcher.cached_patcher_init = (load_dit, (checkpoint, weight_dtype))
+    report_fit("DiT", patcher, placement, stage)
     report_samplings("DiT", patcher)
     return patcher
 
 
 def feature_model(patcher: ModelPatcher) -> ClipFeatureDiT:
     """The feature DiT inside a MODEL. Raises ValueError if another model is wired in."""
-    if not isinstance(patcher.model, ClipFeatureDiT):
+    if not isinstance(present(patcher).model, ClipFeatureDiT):
         raise ValueError(
             f"the model input is a {type(patcher.model).__name__}, expected the feature DiT of a "
             "BLIP3-U checkpoint. Connect the output `model` of Load BLIP3-U (not its decoder)."
@@ -148,7 +136,8 @@ class FeatureFormat(comfy.latent_formats.LatentFormat):
 
     @cached_property
     def _preview(self) -> tuple[Tensor, Tensor]:
-        weight, bias = (p.detach().float().cpu() for p in self._last_layer.parameters())
+        last = self._last_layer
+        weight, bias = (p.detach().float().cpu() for p in (last.weight, last.bias))
         vectors = torch.eye(weight.shape[0], 3)
         for _ in range(PREVIEW_ITERATIONS):
             vectors = torch.linalg.qr(weight @ (weight.T @ vectors)).Q

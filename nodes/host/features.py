@@ -20,7 +20,7 @@ def negative_features(
     Raises: ValueError if `model` is not the DiT of a checkpoint.
     """
     feature_model(model)  # before the LLM works for nothing
-    tokens = llm.visual_tokens([read_context(llm.model, NEGATIVE_PROMPT, for_drawing=True)])
+    tokens = llm.visual_tokens([read_context(llm.network(), NEGATIVE_PROMPT, for_drawing=True)])
     positive, null = [[tokens, {}]], [[torch.zeros_like(tokens), {}]]
     return sample_features(
         model, positive, null, seed, steps, guidance_scale, "euler", 1, 1.0, None

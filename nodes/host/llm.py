@@ -1,28 +1,31 @@
 """The language model under the host's memory management: loaded, offloaded and freed by it."""
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any
 
 import comfy.model_management as management
 import comfy.ops
 import torch
-import torch.nn.functional as F
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...blip3u_core.chat.dialogue import ChatModel
 from ...blip3u_core.language.context import Context
 from ...blip3u_core.language.generate import SamplingParams
-from ...blip3u_core.language.model import LanguageModel, build_language_model
+from ...blip3u_core.language.model import (
+    LanguageModel,
+    assign_language_weights,
+    empty_language_model,
+)
 from ...blip3u_core.language.visual_tokens import visual_tokens
 from ...blip3u_core.weights.checkpoint import Checkpoint
+from .layers import with_token_table
 from .memory import free_bytes, reading_bytes, report_fit, reported_peak
+from .patchers import patcher_for
+from .placement import Placement, main_dtype
 from .progress import TextStream, check_interrupted
 
-FP8 = torch.float8_e4m3fn
 _LARGEST_PREFIX_CACHE = 1024**3  # bytes; a quarter of the free memory if that is less
 
 
@@ -35,34 +38,48 @@ def load_llm(checkpoint: Checkpoint, weight_dtype: torch.dtype | None) -> "Hoste
 
 
 class HostedLanguageModel:
-    """A language model that the host may move; `at_work` holds it where it computes."""
+    """A language model that the host may move; `at_work` holds it where it computes.
+
+    The host looks at what sockets carry at any time. Looking builds nothing and raises nothing.
+    """
 
     def __init__(self, checkpoint: Checkpoint, weight_dtype: torch.dtype | None) -> None:
         self.checkpoint = checkpoint
         self.weight_dtype = weight_dtype
+        self._patcher: ModelPatcher | None = None
+        self._placement: Placement | None = None
 
-    @cached_property
-    def patcher(self) -> "LanguageModelPatcher":
-        """Raises FileNotFoundError or ValueError if the language model is missing or broken."""
-        load_device = management.get_torch_device()
-        offload_device = management.unet_offload_device()
-        model = _build(self.checkpoint, self.weight_dtype, load_device)
-        model.device = offload_device
-        return LanguageModelPatcher(model, load_device=load_device, offload_device=offload_device)
+    def get_models(self) -> list[ModelPatcher]:
+        """Host: whose memory it counts and may free; asked of what sockets carry (0.29)."""
+        return [] if self._patcher is None else [self._patcher]
 
-    @property
-    def model(self) -> LanguageModel:
+    def is_dynamic(self) -> bool:
+        """Host: whether it can free the memory page by page, so that no cache needs to (0.29)."""
+        return all(getattr(patcher, "is_dynamic", bool)() for patcher in self.get_models())
+
+    def open(self) -> ModelPatcher:
+        """The patcher around the network, which is built when first asked for.
+
+        Raises: FileNotFoundError or ValueError if the language model is missing or broken.
+        """
+        if self._patcher is None:
+            self._placement = place_language_model(self.checkpoint, self.weight_dtype)
+            model = _build(self.checkpoint, self._placement)
+            self._patcher = patcher_for(model, self._placement, ForgettingPrefixes)
+        return self._patcher
+
+    def network(self) -> LanguageModel:
         """The network, wherever it lies; to read texts and sizes, not to compute with."""
-        return self.patcher.model
+        return self.open().model
 
     @contextmanager
     def at_work(self, contexts: Sequence[Context], new_tokens: int = 0) -> Iterator[None]:
         """Have the host load the weights, with room to read `contexts` and write `new_tokens`."""
         check_interrupted()
-        patcher, llm = self.patcher, self.model
+        patcher, llm = self.open(), self.network()
         needed = reading_bytes(llm, contexts, new_tokens)
-        if patcher.loaded_size() == 0:
-            self._report_fit(needed)
+        if patcher.loaded_size() == 0 and self._placement is not None:
+            report_fit("language model", patcher, self._placement, self.checkpoint.llm, needed)
         management.load_models_gpu([patcher], memory_required=needed)
         # Host: the patches' identity stands for the weights; a move changes the device.
         llm.prefix_cache.bind((patcher.patches_uuid, llm.device, llm.dtype))
@@ -73,120 +90,62 @@ class HostedLanguageModel:
 
     def chat_model(self, sampling: SamplingParams) -> ChatModel:
         """The model as `dialogue` and `reason` want it: answers stream to the running node."""
-        return ChatModel(self.model, sampling, TextStream(), self.model.prefix_cache, self.at_work)
+        llm = self.network()
+        return ChatModel(llm, sampling, TextStream(), llm.prefix_cache, self.at_work)
 
     def visual_tokens(self, contexts: Sequence[Context]) -> Tensor:
-        """Visual tokens (B, Q, D) of contexts to draw from, where the host keeps such results."""
+        """Visual tokens (B, Q, D) of contexts to draw from, where the host keeps such results.
+
+        No prefix that was read before is reused: a picture is the same to the last bit whatever
+        ran before it.
+        """
         with self.at_work(contexts):
-            tokens = visual_tokens(self.model, contexts, self.model.prefix_cache)
+            tokens = visual_tokens(self.network(), contexts)
         return tokens.to(management.intermediate_device(), torch.float32)
 
-    def _report_fit(self, work_bytes: int) -> None:
-        llm, device = self.model, self.patcher.load_device
-        sizes = [(name, weight.numel(), weight.dtype) for name, weight in llm.named_parameters()]
-        kept = next(dtype for name, _, dtype in sizes if name.endswith("q_proj.weight"))
-        saved = sum(n * (dtype.itemsize - 1) for name, n, dtype in sizes if _fits_fp8(name))
-        needed = self.patcher.model_size() + work_bytes
-        name = str(kept).removeprefix("torch.")
-        report_fit("language model", name, needed, device, needed - saved if saved else None)
 
+class ForgettingPrefixes:
+    """What was remembered of dialogues leaves together with the weights."""
 
-class LanguageModelPatcher(ModelPatcher):
-    """The host's patcher, for weights that are still on disk when they leave the device.
+    model: LanguageModel
 
-    What was remembered of dialogues leaves together with the weights.
-    """
-
-    def detach(self, *args: Any, **kwargs: Any) -> Any:
-        self.model.prefix_cache.clear()
-        return super().detach(*args, **kwargs)
+    def detach(self, unpatch_all: bool = True) -> Any:
+        # Host: before every run it detaches a loaded model for a moment, weights and all (0.3.68).
+        if unpatch_all:
+            self.model.prefix_cache.clear()
+        host: Any = super()
+        return host.detach(unpatch_all)
 
     def partially_unload(self, *args: Any, **kwargs: Any) -> Any:
         self.model.prefix_cache.clear()
-        return super().partially_unload(*args, **kwargs)
-
-    def unpatch_model(
-        self, device_to: torch.device | None = None, unpatch_weights: bool = True
-    ) -> None:
-        # Host: patched weights and pinned ones (0.3.75) are put back by the patcher itself.
-        plain = unpatch_weights and not self.backup and not getattr(self, "pinned", None)
-        if plain and device_to is not None and device_to.type == "cpu":
-            self.model.put_back()
-        super().unpatch_model(device_to, unpatch_weights)
+        host: Any = super()
+        return host.partially_unload(*args, **kwargs)
 
 
-def hosted_operations(base: Any) -> Any:
-    """The host's layers, with a token table that is looked up where it lies."""
-
-    class TokenTable(base.Embedding):
-        def forward(self, ids: Tensor) -> Tensor:
-            if self.weight_function:
-                # Host: patches of an offloaded table (0.3.75) apply to the whole of it.
-                return super().forward(ids, out_dtype=torch.float32)
-            return F.embedding(ids.to(self.weight.device), self.weight)
-
-        def project(self, hidden: Tensor) -> Tensor:
-            self.bias = None
-            weight, _ = comfy.ops.cast_bias_weight(self, hidden)
-            return F.linear(hidden, weight)
-
-    class Operations(base):
-        Embedding = TokenTable
-
-    return Operations
+def place_language_model(checkpoint: Checkpoint, weight_dtype: torch.dtype | None) -> Placement:
+    """The dtype asked for; else bf16 where the device is good at it (fp16 can overflow)."""
+    device = management.get_torch_device()
+    stored = main_dtype(checkpoint.llm)
+    computing = weight_dtype
+    if weight_dtype is None or weight_dtype.itemsize == 1:
+        computing = torch.bfloat16 if management.should_use_bf16(device) else torch.float32
+    return Placement(
+        device=device,
+        offload_device=management.unet_offload_device(),
+        stored=weight_dtype or stored,
+        kept=weight_dtype,
+        working=computing if weight_dtype is None and stored.itemsize > 1 else None,
+        computing=computing,
+    )
 
 
-def _build(
-    checkpoint: Checkpoint, weight_dtype: torch.dtype | None, device: torch.device
-) -> LanguageModel:
-    stage = checkpoint.llm
-    compute = computing_dtype(weight_dtype, device)
-    storage = storage_rule(weight_dtype, compute, stage.num_bytes, device)
-    kept = {storage(name, dtype) for name, dtype in stage.dtypes().items()}
-    casts = kept != {compute}
-    logging.debug("BLIP3-U language model: kept in %s, computes in %s", kept, compute)
-    base = comfy.ops.manual_cast if casts else comfy.ops.disable_weight_init
-    model = build_language_model(
-        stage,
+def _build(checkpoint: Checkpoint, placement: Placement) -> LanguageModel:
+    llm = empty_language_model(
+        checkpoint.llm,
         checkpoint.assets,
         checkpoint.generation_config,
-        dtype=compute,
-        operations=hosted_operations(base),
-        storage_dtype=lambda name, weight: storage(name, weight.dtype),
+        placement.computing,
+        with_token_table(comfy.ops.manual_cast),
     )
-    model.mapped_weights = {
-        name: weight.data
-        for name, weight in model.named_parameters()
-        if weight.dtype == stage.dtypes()[name]
-    }
-    return model
-
-
-def computing_dtype(weight_dtype: torch.dtype | None, device: torch.device) -> torch.dtype:
-    """The dtype asked for; else bf16 where the device is good at it (fp16 can overflow)."""
-    if weight_dtype is not None and weight_dtype != FP8:
-        return weight_dtype
-    return torch.bfloat16 if management.should_use_bf16(device) else torch.float32
-
-
-def storage_rule(
-    weight_dtype: torch.dtype | None, compute: torch.dtype, num_bytes: int, device: torch.device
-) -> Callable[[str, torch.dtype], torch.dtype]:
-    """In which dtype each named weight is kept.
-
-    fp8 is for the matrices of the text layers. Left to us, weights stay as stored and memory-
-    mapped; on a processor, which casts slowly, they become fp32 if they then take less than half
-    of the free memory.
-    """
-    if weight_dtype == FP8:
-        return lambda name, stored: FP8 if _fits_fp8(name) else stored
-    if weight_dtype is not None:
-        return lambda name, stored: weight_dtype
-    on_processor = management.is_device_cpu(device)
-    if on_processor and 2 * num_bytes < free_bytes(device) // 2:
-        return lambda name, stored: compute
-    return lambda name, stored: stored
-
-
-def _fits_fp8(name: str) -> bool:
-    return name.startswith("model.layers.") and name.endswith("_proj.weight")
+    assign_language_weights(llm, checkpoint.llm, placement.kept)
+    return llm

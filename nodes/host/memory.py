@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import comfy.model_management
@@ -13,6 +14,9 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from ...blip3u_core.language.context import Context
 from ...blip3u_core.language.model import LanguageModel
 from ...blip3u_core.memory_report import fit_message, peak_message
+from ...blip3u_core.weights.checkpoint import Stage
+from ...blip3u_core.weights.precision import fits_8_bits
+from .placement import Placement
 
 MEGA = 1024**2
 _WORKING_COPIES = 8  # of one layer's activations that live at once
@@ -42,10 +46,23 @@ def free_bytes(device: torch.device) -> int:
     return int(comfy.model_management.get_free_memory(device))
 
 
-def report_fit(part: str, dtype: str, needed: int, device: torch.device, fp8: int | None) -> None:
+def report_fit(
+    part: str, patcher: ModelPatcher, placement: Placement, stage: Stage, work_bytes: int = 0
+) -> None:
     """Log `fit_message` for a model that is about to be loaded; small ones need no word."""
-    if needed > 256 * MEGA:
-        logging.info("BLIP3-U %s", fit_message(part, dtype, needed, free_bytes(device), fp8))
+    needed = patcher.model_size() + work_bytes
+    if needed <= 256 * MEGA:
+        return
+    dtype = placement.working or placement.stored
+    saved = sum(
+        prod(info.shape) * (dtype.itemsize - 1)
+        for name, info in stage.tensors.items()
+        if fits_8_bits(stage.name, name, len(info.shape))
+    )
+    name, free = str(dtype).removeprefix("torch."), free_bytes(placement.device)
+    logging.info(
+        "BLIP3-U %s", fit_message(part, name, needed, free, needed - saved if saved else None)
+    )
 
 
 def counts_peaks(device: torch.device) -> bool:

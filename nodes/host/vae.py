@@ -7,13 +7,14 @@ import comfy.ops
 import comfy.sd
 import torch
 from comfy.ldm.models.autoencoder import AutoencoderKL
-from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...blip3u_core.decoder.vae import Vae, VaeConfig
-from ...blip3u_core.weights.assign import assign_weights
+from ...blip3u_core.weights.assign import assign_weights, shapes_of
 from ...blip3u_core.weights.checkpoint import Checkpoint
 from .memory import reported_peak
+from .patchers import patcher_for
+from .placement import Placement, main_dtype
 
 # The host's own estimates for SDXL's VAE: bytes of a number a pixel, at 128 channels.
 ENCODE_NUMBERS = 1767
@@ -32,14 +33,20 @@ class FeatureVae(comfy.sd.VAE):
         super().__init__(
             sd=AutoencoderKL(**small).state_dict(), config={"params": small}, dtype=dtype
         )
-        network = Vae(config, device="meta", operations=comfy.ops.disable_weight_init)
-        assign_weights(network, checkpoint.vae, self.vae_dtype)
+        network = Vae(config, device="meta", operations=comfy.ops.manual_cast)
+        expected = shapes_of(Vae(config, device="meta"))
+        assign_weights(network, checkpoint.vae, expected=expected)
         self.first_stage_model = network
-        self.patcher = ModelPatcher(
-            network, load_device=self.device, offload_device=memory.vae_offload_device()
+        placement = Placement(
+            device=self.device,
+            offload_device=memory.vae_offload_device(),
+            stored=main_dtype(checkpoint.vae),
+            kept=None,
+            working=self.vae_dtype,
+            computing=self.vae_dtype,
         )
-        self.size = None
-        self.model_size()
+        self.patcher = patcher_for(network, placement)
+        self.size = None  # Host: it looks the size up again when it asks (from 0.3.68 on)
         self.latent_channels = config.latent_channels
         self.downscale_ratio = self.upscale_ratio = config.factor
         share = config.widths[0] / PUBLISHED_WIDTH

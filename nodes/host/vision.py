@@ -6,31 +6,30 @@ import comfy.model_management as memory
 import comfy.ops
 import torch
 from comfy.clip_vision import Output
-from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...blip3u_core.features.eva_clip import EvaClip, EvaClipConfig, crop_pictures, stretch_pictures
-from ...blip3u_core.weights.assign import assign_weights
+from ...blip3u_core.weights.assign import assign_weights, shapes_of
 from ...blip3u_core.weights.checkpoint import Stage, open_checkpoint, open_vision_tower
 from .memory import reported_peak
+from .patchers import patcher_for
 from .paths import VisionTowerPlace
+from .placement import Placement, place_stage
 from .progress import step_progress
 
 BATCH = 8  # pictures in one pass, so that Cancel comes soon
+COMPUTING = (torch.bfloat16, torch.float16, torch.float32)
 ACTIVATIONS = 3  # the widest tensors alive at once: the MLP before and after GELU, and the rest
 
 
 class EvaClipVision:
     """What the socket carries: a tower under the host's memory management."""
 
-    def __init__(self, tower: EvaClip, compute_dtype: torch.dtype) -> None:
-        self.load_device = memory.get_torch_device()
-        offload_device = memory.unet_offload_device()
-        self.compute_dtype = compute_dtype
+    def __init__(self, tower: EvaClip, placement: Placement) -> None:
+        self.load_device = placement.device
+        self.compute_dtype = placement.computing
         self.model = tower
-        self.patcher = ModelPatcher(
-            tower, load_device=self.load_device, offload_device=offload_device
-        )
+        self.patcher = patcher_for(tower, placement)
 
     @property
     def config(self) -> EvaClipConfig:
@@ -76,22 +75,11 @@ def load_vision_tower(place: VisionTowerPlace, weight_dtype: torch.dtype | None)
     Raises: FileNotFoundError or ValueError if there is none or it does not fit.
     """
     stage, config = _find(place)
-    dtypes = [torch.bfloat16, torch.float16, torch.float32]
-    stored = next(iter(stage.dtypes().values()))
-    dtype = weight_dtype or memory.unet_dtype(
-        model_params=stage.num_bytes // stored.itemsize,
-        supported_dtypes=dtypes,
-        weight_dtype=stored,
-    )
-    device = memory.get_torch_device()
-    compute_dtype = memory.unet_manual_cast(dtype, device, dtypes) or dtype
-    tower = EvaClip(
-        EvaClipConfig.from_weights(config, stage.shapes()),
-        device="meta",
-        operations=comfy.ops.manual_cast,
-    )
-    assign_weights(tower, stage, dtype)
-    return EvaClipVision(tower, compute_dtype)
+    placement = place_stage(stage, weight_dtype, COMPUTING)
+    sizes = EvaClipConfig.from_weights(config, stage.shapes())
+    tower = EvaClip(sizes, device="meta", operations=comfy.ops.manual_cast)
+    assign_weights(tower, stage, placement.kept, shapes_of(EvaClip(sizes, device="meta")))
+    return EvaClipVision(tower, placement)
 
 
 def _find(place: VisionTowerPlace) -> tuple[Stage, dict]:

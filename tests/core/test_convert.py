@@ -58,14 +58,15 @@ def test_shards_become_one_file(tmp_path):
         _ = open_checkpoint(tmp_path).unet
 
 
-def test_fp8_halves_the_matrices_of_llm_layers_and_dit_alone(tmp_path):
+def test_fp8_halves_the_matrices_of_attention_and_feed_forward_alone(tmp_path):
     convert(CHECKPOINT, tmp_path, torch.float8_e4m3fn)
     checkpoint = open_checkpoint(tmp_path)
     assert checkpoint.num_queries == 64
     for stage in (checkpoint.llm, checkpoint.dit, checkpoint.unet, checkpoint.vae):
         for name, dtype in stage.dtypes().items():
-            in_layers = name.startswith(("model.layers.", "layers."))
-            halved = stage.name in ("llm", "dit") and in_layers and len(stage.shapes()[name]) == 2
+            layers = name.startswith(("model.layers.", "layers.")) or ".transformer_blocks." in name
+            in_layers = layers and ".norm1.linear." not in name
+            halved = in_layers and len(stage.shapes()[name]) == 2
             assert dtype == (torch.float8_e4m3fn if halved else torch.bfloat16), name
     before = open_checkpoint(CHECKPOINT).dit.state_dict()
     name = "layers.0.attn1.to_q.weight"

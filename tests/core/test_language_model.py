@@ -98,18 +98,6 @@ def test_missing_and_unexpected_weights_are_told() -> None:
         build(stage)
 
 
-def test_weights_that_left_their_file_are_put_back() -> None:
-    stage = open_checkpoint(ORACLE / "checkpoint").llm
-    llm = build_language_model(stage, ASSETS, dtype=torch.bfloat16)
-    llm.mapped_weights = {name: weight.data for name, weight in llm.named_parameters()}
-    places = [weight.data_ptr() for weight in llm.parameters()]
-    llm.lm_head.weight.data = llm.lm_head.weight.data.clone()
-    llm.to("meta")
-    llm.put_back()
-    assert [weight.data_ptr() for weight in llm.parameters()] == places
-    assert llm.lm_head.weight.device.type == "cpu"
-
-
 def test_configs_of_newer_transformers_are_read() -> None:
     stage = tiny()
     text = {name: value for name, value in stage.config.items() if name != "vision_config"}

@@ -56,4 +56,4 @@ def test_fp8_stays_as_stored_and_draws(converted: Host) -> None:
     assert picture.isfinite().all()
     assert (features - expected).norm() / expected.norm() < 0.3
     whole = {m["class"]: m["total_bytes"] for m in converted.loaded_models()}
-    assert sizes["ClipFeatureDiT"] < 0.5 * whole["ClipFeatureDiT"]
+    assert sizes["ClipFeatureDiT"] < 0.55 * whole["ClipFeatureDiT"]

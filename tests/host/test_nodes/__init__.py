@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from server import PromptServer
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from .newest import LazyLayers, TestPeek
+
 FILE = [io.String.Input("file"), io.String.Input("key")]
 
 
@@ -261,6 +263,8 @@ def add_routes() -> None:
             dawdle(what["slow"], what.get("seconds", 0.2))
         if "low_vram_bytes" in what:
             hooks.append(LowVram(what["low_vram_bytes"]))
+        if "lazy_layers" in what:
+            hooks.append(LazyLayers())
         if "counted_bytes" in what:
             hooks.append(CountedMemory(what["counted_bytes"]))
         return web.json_response({})
@@ -276,6 +280,7 @@ class TestExtension(ComfyExtension):
             TestConditioning,
             TestImage,
             TestMask,
+            TestPeek,
             TestSave,
         ]
 

@@ -1,0 +1,52 @@
+"""Layers of the host, as our networks need them."""
+
+from typing import Any
+
+import comfy.ops
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def with_token_table(base: Any) -> Any:
+    """The host's operations, with a token table that is looked up where it lies."""
+
+    class TokenTable(base.Embedding):
+        def forward(self, ids: Tensor) -> Tensor:
+            # Host: patches of an offloaded table (0.3.75; dynamic ones of 0.16) apply to all of it.
+            if self.weight_function or getattr(self, "weight_lowvram_function", None):
+                return super().forward(ids, out_dtype=torch.float32)
+            return F.embedding(ids.to(self.weight.device), self.weight)
+
+        def project(self, hidden: Tensor) -> Tensor:
+            self.bias = None
+            return _linear(self, hidden)
+
+    class Operations(base):
+        Embedding = TokenTable
+
+    return Operations
+
+
+def _linear(layer: Any, hidden: Tensor) -> Tensor:
+    """`hidden` times the layer's weight, wherever the host keeps it."""
+    if not hasattr(comfy.ops, "uncast_bias_weight"):  # Host: before 0.3.68
+        weight, _ = comfy.ops.cast_bias_weight(layer, hidden)
+        return F.linear(hidden, weight)
+    weight, bias, stream = comfy.ops.cast_bias_weight(layer, hidden, offloadable=True)
+    result = F.linear(hidden, weight)
+    comfy.ops.uncast_bias_weight(layer, weight, bias, stream)
+    return result
+
+
+class TorchOperations:
+    """Torch's own layers by the names that the host's networks ask for; to read shapes from."""
+
+    Linear = nn.Linear
+    Conv2d = nn.Conv2d
+    GroupNorm = nn.GroupNorm
+    LayerNorm = nn.LayerNorm
+
+    @staticmethod
+    def conv_nd(dims: int, *args: Any, **kwargs: Any) -> nn.Module:
+        return (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1](*args, **kwargs)
