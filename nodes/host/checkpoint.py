@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from ...blip3u_core.weights.checkpoint import Checkpoint, open_checkpoint
 from .decoder import load_decoder
 from .dit import load_dit
 from .llm import load_llm
+from .parts import MissingPart
 from .paths import find_checkpoint
 from .vae import load_vae
 
@@ -23,37 +25,34 @@ WEIGHT_DTYPES: dict[str, torch.dtype | None] = {
 }
 
 
-class MissingPart:
-    """Stands on a socket whose stage the checkpoint lacks; whoever uses it is told."""
-
-    def __init__(self, error: FileNotFoundError) -> None:
-        self._error = error
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "get_ram_usage":  # the host's cache looks around
-            raise AttributeError(name)
-        raise FileNotFoundError(str(self._error))
-
-
 def load_checkpoint(name: str, weight_dtype: str) -> tuple[Any, Any, Any, Any]:
     """LLM, DiT, decoder and VAE of the checkpoint called `name`.
 
-    Raises: FileNotFoundError if there is no such checkpoint, ValueError if a part is broken.
+    A part that is missing or broken is a `MissingPart`, which stops only who uses it.
+
+    Raises: FileNotFoundError if there is no such checkpoint, ValueError if it cannot be opened.
     """
     checkpoint = open_checkpoint(find_checkpoint(name))
     dtype = WEIGHT_DTYPES[weight_dtype]
-    loaders = (load_llm, load_dit, load_decoder, load_vae)
-    llm, dit, decoder, vae = (part_or_missing(load, checkpoint, dtype) for load in loaders)
-    return llm, dit, decoder, vae
+    return (
+        load_llm(checkpoint, dtype),
+        part_or_missing("DiT", load_dit, checkpoint, dtype),
+        part_or_missing("decoder", load_decoder, checkpoint, dtype),
+        part_or_missing("VAE", load_vae, checkpoint, dtype),
+    )
 
 
 def part_or_missing(
+    name: str,
     load: Callable[[Checkpoint, torch.dtype | None], Any],
     checkpoint: Checkpoint,
     dtype: torch.dtype | None,
 ) -> Any:
-    """The stage, or in its place what says that it is missing."""
+    """The stage, or in its place what says why it is not there."""
     try:
         return load(checkpoint, dtype)
     except FileNotFoundError as error:
+        return MissingPart(error)
+    except ValueError as error:
+        logging.warning("BLIP3-U: the %s of %s cannot be used: %s", name, checkpoint.name, error)
         return MissingPart(error)

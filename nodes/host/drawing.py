@@ -17,6 +17,7 @@ from ...blip3u_core.decoder.decoder import CROP, ORIGINAL_SIZE
 from ...blip3u_core.features.flow import item_noise
 from ...blip3u_core.features.grid import features_to_tokens, pooled_features
 from .decoder import decoder_of
+from .parts import present
 
 Conditioning = list[list[Any]]
 
@@ -97,7 +98,7 @@ def draw_pictures(
 
     Raises: ValueError for another model's decoder, features or latents, and sizes that do not fit.
     """
-    model = decoder_of(decoder)
+    model, vae = decoder_of(decoder), present(vae)
     latent, mask = _start(canvas, vae, model.picture_size)
     batch = _common_batch(features, latent, canvas.source is not None)
     factor = vae.spacial_compression_decode()
