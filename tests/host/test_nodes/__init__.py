@@ -225,6 +225,19 @@ class CountedMemory:
             setattr(owner, name, function)
 
 
+def add_hooks(what: dict) -> None:
+    if "out_of_memory" in what:
+        fail_once(what["out_of_memory"])
+    if "slow" in what:
+        dawdle(what["slow"], what.get("seconds", 0.2))
+    if "low_vram_bytes" in what:
+        hooks.append(LowVram(what["low_vram_bytes"]))
+    if "lazy_layers" in what:
+        hooks.append(LazyLayers())
+    if "counted_bytes" in what:
+        hooks.append(CountedMemory(what["counted_bytes"]))
+
+
 def add_routes() -> None:
     routes = PromptServer.instance.routes
     at_start: list[str] = []
@@ -257,16 +270,7 @@ def add_routes() -> None:
         what = await request.json()
         while hooks:
             hooks.pop().remove()
-        if "out_of_memory" in what:
-            fail_once(what["out_of_memory"])
-        if "slow" in what:
-            dawdle(what["slow"], what.get("seconds", 0.2))
-        if "low_vram_bytes" in what:
-            hooks.append(LowVram(what["low_vram_bytes"]))
-        if "lazy_layers" in what:
-            hooks.append(LazyLayers())
-        if "counted_bytes" in what:
-            hooks.append(CountedMemory(what["counted_bytes"]))
+        add_hooks(what)
         return web.json_response({})
 
 
