@@ -9,6 +9,7 @@ from .host.paths import register_model_folders
 # In the order of the data: load, think, draw, look, edit.
 FILES: tuple[str, ...] = (
     "load",
+    "lora",
     "language",
     "captions",
     "clip_features",
