@@ -10,7 +10,7 @@ from torch import Tensor
 
 from blip3u_core.chat.chat import Chat
 from blip3u_core.chat.dialogue import ChatModel, chat_context
-from blip3u_core.chat.interleave import interleave
+from blip3u_core.chat.interleave import PictureRequest, interleave
 from blip3u_core.decoder.decoder import UNetCondition
 from blip3u_core.features.difference_mask import BLUR, THRESHOLD, difference_mask
 from blip3u_core.features.edit import edit_clip_features
@@ -95,9 +95,9 @@ class MeaningModel:
     def interleave(self, chat: Chat, max_pictures: int, seed: int) -> tuple[str, list[Picture]]:
         """Text with `[picture n]` marks, and the pictures."""
 
-        def draw(context: Context, number: int) -> Tensor:
+        def draw(request: PictureRequest, number: int) -> Tensor:
             settings = {**self.settings, "seed": seed + number}
-            return self.pipeline.draw([context], **settings)[0]
+            return self.pipeline.draw([request.context], **settings)[0]
 
         chat_model = replace(self.chat_model, sampling=SamplingParams(max_new_tokens=STORY_TOKENS))
         told = interleave(chat_model, chat, draw, max_pictures)

@@ -12,19 +12,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from .chat.chat import Chat
+from .chat.converse import AUTO, converse, marks_captions
 from .chat.dialogue import ChatModel, ask, chat_context, drawing_context
-from .chat.interleave import Interleaved, ask_for_story, interleave
+from .chat.interleave import (
+    Draw,
+    Interleaved,
+    PictureRequest,
+    ask_for_story,
+    interleave,
+)
 from .chat.reason import Reasoning, plan_edits, reason
 from .features.difference_mask import BLUR, THRESHOLD, difference_mask
 from .features.edit import SOURCE_GUIDANCE, STRENGTH, TARGET_GUIDANCE, edit_clip_features
+from .images import rgb_image
 from .language.context import Context
 from .language.generate import SamplingParams
 from .language.prompt import QUESTION_REQUEST, fill_request
 from .language.visual_tokens import visual_tokens
-from .stages import Stages
+from .stages import DrawSettings, Stages
 
 OnPicture = Callable[[Interleaved], None]
 
@@ -81,17 +91,27 @@ class Pipeline(Stages):
             if descriptions
             else plan_edits(self._speaking(None), Chat(), list(pictures), instruction)
         )
-        options = self.settings(**settings)
         sources, targets = (
-            visual_tokens(self.llm, self.caption_contexts(list(captions)))
-            for captions in zip(*plans, strict=True)
+            self.caption_contexts(list(captions)) for captions in zip(*plans, strict=True)
         )
+        return self._edit_towards(pictures, sources, targets, strength, keep_rest, settings)
+
+    def _edit_towards(
+        self,
+        pictures: Tensor,
+        sources: Sequence[Context],
+        targets: Sequence[Context],
+        strength: float,
+        keep_rest: bool,
+        settings: dict[str, Any],
+    ) -> Tensor:
+        options = self.settings(**settings)
         before, _ = self.encode(pictures)
         after = edit_clip_features(
             self.dit,
             before,
-            sources,
-            targets,
+            visual_tokens(self.llm, sources),
+            visual_tokens(self.llm, targets),
             options.seed,
             options.feature_steps,
             SOURCE_GUIDANCE,
@@ -103,8 +123,8 @@ class Pipeline(Stages):
             return self.decode(after, **settings)
         height, width = pictures.shape[1:3]
         mask = difference_mask(before, after, width, height, THRESHOLD, BLUR)
-        settings.setdefault("size", (height, width))
-        return self.decode(after, source=pictures, mask=mask, **settings)
+        size = options.size or (height, width)
+        return self.decode(after, source=pictures, mask=mask, **{**settings, "size": size})
 
     def image_variation(self, pictures: Tensor, **settings: Any) -> Tensor:
         """Pictures (B, H, W, 3) through their CLIP features and back: the same, seen anew."""
@@ -154,10 +174,48 @@ class Pipeline(Stages):
         taught = self.checkpoint.declared.writes_image_token
         asked = ask_for_story(chat or Chat(), prompt, taught)
 
-        def draw(context: Context, index: int) -> Tensor:
-            return self.draw([context], **vars(replace(options, seed=options.seed + index)))[0]
-
+        draw = self._drawing(options)
         return interleave(self._speaking(sampling), asked, draw, max_pictures, on_picture)
+
+    def converse(
+        self,
+        message: str,
+        *pictures: Tensor,
+        chat: Chat | None = None,
+        picture_request: str = AUTO,
+        max_pictures: int = 1,
+        sampling: SamplingParams | None = None,
+        **settings: Any,
+    ) -> Interleaved:
+        """Answer a message in text, pictures or both; go on with the result's `chat`.
+
+        Args: picture_request: how the model asks for pictures, see `PICTURE_REQUESTS`.
+        """
+        options = self.settings(**settings)
+        taught = self.checkpoint.declared.writes_image_token
+        return converse(
+            self._speaking(sampling),
+            chat or Chat(),
+            message,
+            pictures,
+            self._drawing(options),
+            max_pictures,
+            marks_captions=marks_captions(picture_request, taught),
+        )
+
+    def _drawing(self, options: DrawSettings) -> Draw:
+        """Picture i of an answer is drawn with seed + i, or changed from the one before."""
+
+        def draw(request: PictureRequest, index: int) -> Tensor:
+            settings = vars(replace(options, seed=options.seed + index))
+            if request.source is None:
+                return self.draw([request.context], **settings)[0]
+            source = request.source
+            picture = torch.from_numpy(np.array(rgb_image(source.picture)))[None].float() / 255
+            contexts = [source.context], [request.context]
+            return self._edit_towards(picture, *contexts, STRENGTH, True, settings)[0]
+
+        return draw
 
     # ------------------------------------------------------------------ parts
 

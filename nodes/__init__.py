@@ -19,6 +19,7 @@ FILES: tuple[str, ...] = (
     "chat",
     "edit",
     "interleave",
+    "converse",
 )
 
 

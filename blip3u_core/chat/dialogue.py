@@ -160,7 +160,8 @@ def _too_long(
         )
     return said + (
         f"Drop turns {first + 1} to {dropped} ({pictures} pictures): Shorten Chat with "
-        f"keep_last {len(chat.turns) - dropped} does it."
+        f"keep_last {len(chat.turns) - dropped} does it. On Converse set remember_last to "
+        f"{len(chat.turns) - dropped - 1}."
     )
 
 

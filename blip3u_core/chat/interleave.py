@@ -13,28 +13,44 @@ from torch import Tensor
 from ..language.context import Context, read_context
 from ..language.generate import generate_tokens
 from ..language.prompt import (
+    DESCRIBE_REQUEST,
     DRAWN_PICTURE,
     IMG,
     INTERLEAVE_REQUEST,
     MARKED_CAPTION_END,
-    MARKED_CAPTION_START,
+    MARKED_EDIT_END,
     MARKED_INTERLEAVE_REQUEST,
     PICTURE,
+    SYSTEM_PROMPT,
     caption_text,
     fill_request,
 )
-from .chat import Chat, make_turn
-from .dialogue import ChatModel, chat_context
-
-Draw = Callable[[Context, int], Tensor]  # (what to draw from, pictures before it) -> (H, W, 3)
+from .chat import Chat, Turn, make_turn
+from .dialogue import ChatModel, ask, chat_context
 
 _TOKENS_OF_A_MARK = 16  # at most so many tokens hold `</picture>`
-_CAPTION = (
-    f"{re.escape(MARKED_CAPTION_START)}((?:(?!{re.escape(MARKED_CAPTION_START)}).)*?)"
-    f"{re.escape(MARKED_CAPTION_END)}"
-)
+_CAPTION = r"<(picture|edit)>((?:(?!<(?:picture|edit)>).)*?)</\1>"
 _NEW_CAPTION = re.compile(f"{_CAPTION}(?!{re.escape(PICTURE)})", re.DOTALL)
 _PLACE = re.compile(f"(?:{re.escape(IMG)}|{_CAPTION})?{re.escape(PICTURE)}", re.DOTALL)
+
+
+@dataclass(frozen=True, eq=False)
+class EditSource:
+    """A picture (H, W, 3) that is to change, and the context of its description."""
+
+    picture: Tensor
+    context: Context
+
+
+@dataclass(frozen=True, eq=False)
+class PictureRequest:
+    """What a picture is drawn from; with a `source`, that picture is changed towards it."""
+
+    context: Context
+    source: EditSource | None = None
+
+
+Draw = Callable[[PictureRequest, int], Tensor]  # (request, pictures before it) -> (H, W, 3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +96,10 @@ def interleave(
     draw: Draw,
     max_pictures: int,
     on_picture: Callable[[Interleaved], None] | None = None,
+    *,
+    orders: str = "",
+    ends_with_picture: bool = False,
+    on_turn: Callable[[Turn], None] | None = None,
 ) -> Interleaved:
     """Let the language model answer a chat in text and pictures.
 
@@ -87,9 +107,12 @@ def interleave(
         chat_model: its `max_new_tokens` counts the whole answer; its `on_token` gets the readable
             text so far and may raise to cancel.
         chat: ends with the request, see `prompt.INTERLEAVE_REQUEST`.
-        draw: makes a picture from the context of a drawing; what it raises goes through.
+        draw: makes a picture of a request; what it raises goes through.
         max_pictures: the answer ends where one more is asked for.
         on_picture: called with all so far after each picture, so that a caller can keep it.
+        orders: the model reads them in the system turn; the chat that comes back has none.
+        ends_with_picture: the answer ends with the last allowed picture instead.
+        on_turn: called with the assistant's turn so far, after each token and picture.
 
     Raises: ValueError for `max_pictures` below 1, or a chat longer than the model can read.
     """
@@ -97,7 +120,7 @@ def interleave(
         raise ValueError(
             f"max_images is {max_pictures}, expected 1 or more. For text alone, use VQA or Reason."
         )
-    story = _Story(chat_model, chat)
+    story = _Story(chat_model, chat, orders, on_turn)
     while story.tokens_left > 0:
         wish = story.write_to_the_next_picture()
         if wish is None:
@@ -108,15 +131,45 @@ def interleave(
         story.show(draw(wish, len(story.drawn)))
         if on_picture is not None:
             on_picture(story.so_far)
+        if ends_with_picture and len(story.drawn) == max_pictures:
+            story.end_after_the_picture()
+            break
     return story.so_far
+
+
+def last_picture(chat: Chat) -> tuple[Tensor, str] | None:
+    """The picture that was shown last, and the caption that it was drawn from, if it had one."""
+    for turn in reversed(chat.turns):
+        if turn.pictures:
+            place = list(_PLACE.finditer(turn.text))[-1]
+            return turn.pictures[-1], (place.group(2) or "").strip()
+    return None
+
+
+def with_orders(chat: Chat, orders: str) -> Chat:
+    """The chat as the language model reads it: `orders` stand at the end of the system turn."""
+    if not orders:
+        return chat
+    if chat.turns and chat.turns[0].role == "system":
+        said = f"{chat.turns[0].text}\n{orders}"
+        return Chat((Turn("system", said), *chat.turns[1:]))
+    return Chat((Turn("system", f"{SYSTEM_PROMPT} {orders}"), *chat.turns))
 
 
 class _Story:
     """An answer in the making: what is written and drawn so far."""
 
-    def __init__(self, chat_model: ChatModel, asked: Chat) -> None:
+    def __init__(
+        self,
+        chat_model: ChatModel,
+        asked: Chat,
+        orders: str,
+        on_turn: Callable[[Turn], None] | None,
+    ) -> None:
         self.chat_model = chat_model
         self.asked = asked
+        self.orders = orders
+        self.on_turn = on_turn
         self.tokens_left = chat_model.sampling.max_new_tokens
         self.marked = ""  # as the language model reads it again
         self.drawn: list[Tensor] = []
@@ -131,30 +184,49 @@ class _Story:
             return self.asked
         return self.asked.add(make_turn("assistant", self.marked, self.drawn))
 
-    def write_to_the_next_picture(self) -> Context | None:
-        """Go on writing; the context to draw from, or None if the answer is at its end."""
+    def write_to_the_next_picture(self) -> PictureRequest | None:
+        """Go on writing; what to draw then, or None if the answer is at its end."""
         llm = self.chat_model.llm
-        ids = self._write(chat_context(llm, self.chat))
+        ids = self._write(chat_context(llm, with_orders(self.chat, self.orders)))
         self.tokens_left -= len(ids)
         asks = bool(ids) and ids[-1] == llm.tokenizer.img_token_id
         self.marked += llm.tokenizer.decode(ids[:-1] if asks else ids)
         if asks:
             self.wish, self.mark = (len(self.marked), len(self.marked)), DRAWN_PICTURE
-            return chat_context(llm, self.chat, for_drawing=True)
+            return PictureRequest(chat_context(llm, self.chat, for_drawing=True))
         caption = _NEW_CAPTION.search(self.marked)
         if caption is None:
             return None
         self.wish, self.mark = caption.span(), PICTURE
-        return read_context(llm, caption_text(caption.group(1).strip()), for_drawing=True)
+        source = self._edit_source() if caption.group(1) == "edit" else None
+        return PictureRequest(self._caption_context(caption.group(2)), source)
 
     def show(self, picture: Tensor) -> None:
         """Put the picture that was asked for last into its place."""
         self.drawn.append(picture)
         place = self.wish[1]
         self.marked = self.marked[:place] + self.mark + self.marked[place:]
+        self._tell(self.marked)
 
     def end_before_the_wish(self) -> None:
         self.marked = self.marked[: self.wish[0]]
+
+    def end_after_the_picture(self) -> None:
+        self.marked = self.marked[: self.wish[1] + len(self.mark)]
+
+    def _caption_context(self, caption: str) -> Context:
+        return read_context(self.chat_model.llm, caption_text(caption.strip()), for_drawing=True)
+
+    def _edit_source(self) -> EditSource | None:
+        """What an edit begins from; without any picture there is nothing to change."""
+        shown = last_picture(self.chat)
+        if shown is None:
+            return None
+        picture, caption = shown
+        if not caption:  # the user's own picture
+            quiet = replace(self.chat_model, on_token=self._on_description)
+            caption, _ = ask(quiet, Chat(), fill_request(DESCRIBE_REQUEST), [picture])
+        return EditSource(picture, self._caption_context(caption))
 
     def _write(self, context: Context) -> list[int]:
         """Tokens up to the end of the answer or the wish for a picture."""
@@ -174,11 +246,22 @@ class _Story:
     def _asks(self, ids: list[int]) -> bool:
         tokenizer = self.chat_model.llm.tokenizer
         tail = tokenizer.decode(ids[-_TOKENS_OF_A_MARK:])
-        return ids[-1] == tokenizer.img_token_id or MARKED_CAPTION_END in tail
+        closed = MARKED_CAPTION_END in tail or MARKED_EDIT_END in tail
+        return ids[-1] == tokenizer.img_token_id or closed
 
     def _on_token(self, written: list[list[int]], done: int, _: int) -> None:
+        text = self.marked + self.chat_model.llm.tokenizer.decode(written[0], unfinished=True)
+        self._tell(text)
         if self.chat_model.on_token is not None:
-            text = self.chat_model.llm.tokenizer.decode(written[0], unfinished=True)
             total = self.chat_model.sampling.max_new_tokens
-            done += total - self.tokens_left
-            self.chat_model.on_token(readable(self.marked + text), done, total)
+            self.chat_model.on_token(readable(text), done + total - self.tokens_left, total)
+
+    def _on_description(self, _text: str, _done: int, _total: int) -> None:
+        """The description of a picture is no part of the answer; Cancel works all the same."""
+        if self.chat_model.on_token is not None:
+            total = self.chat_model.sampling.max_new_tokens
+            self.chat_model.on_token(readable(self.marked), total - self.tokens_left, total)
+
+    def _tell(self, marked: str) -> None:
+        if self.on_turn is not None:
+            self.on_turn(Turn("assistant", marked, tuple(self.drawn)))

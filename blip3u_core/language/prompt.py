@@ -39,9 +39,17 @@ MARKED_INTERLEAVE_REQUEST = (
     "description of it between <picture> and </picture>."
 )
 
+CONVERSE_ORDERS = (
+    "You can show pictures. To show a new picture, write a complete description of it between "
+    "<picture> and </picture>. To change the last picture, write between <edit> and </edit> a "
+    "complete description of the whole picture as it is after the change, repeating all that "
+    "stays. Answer questions in words alone."
+)
+
 CAPTION_MARK = "Caption: "  # begins the last line of a reasoning
 MARKED_CAPTION_START = "<picture>"  # for LLMs that never learnt to write `IMG`
 MARKED_CAPTION_END = "</picture>"
+MARKED_EDIT_END = "</edit>"  # the same for a changed picture, `<edit>` before it
 
 
 def fill_request(request: str, prompt: str = "", num_pictures: int = 0) -> str:

@@ -67,6 +67,12 @@ class TextTokenizer:
         text = self._tokenizer.decode(list(ids), skip_special_tokens=not keep_special)
         return text.rstrip("\N{REPLACEMENT CHARACTER}") if unfinished else text
 
+    @property
+    def control_tokens(self) -> list[str]:
+        """Texts that are read as one token of their own wherever they stand, longest first."""
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        return sorted((token.content for token in added), key=len, reverse=True)
+
     def __len__(self) -> int:
         return self._tokenizer.get_vocab_size()
 

@@ -1,11 +1,8 @@
 """A story in text and pictures by the host's models; what is made stays when the user cancels."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
-import comfy.sd
 import torch
-from comfy.model_patcher import ModelPatcher
 from comfy_api.v0_0_2 import ui
 from comfy_execution.graph_utils import ExecutionBlocker
 from comfy_execution.utils import get_executing_context
@@ -15,13 +12,9 @@ from torch import Tensor
 from ...blip3u_core.chat.chat import Chat
 from ...blip3u_core.chat.files import save_chat
 from ...blip3u_core.chat.interleave import Interleaved, ask_for_story, interleave
-from ...blip3u_core.language.context import Context
 from ...blip3u_core.language.generate import SamplingParams
 from .chats import chat_to_save
-from .drawing import Canvas, Drawing, draw_pictures
-from .feature_sampling import sample_features
-from .features import negative_features
-from .llm import HostedLanguageModel
+from .image_generator import ImageGenerator
 from .progress import TextStream
 
 UNFINISHED = "unfinished story"
@@ -29,47 +22,6 @@ NO_PICTURE = (
     "the language model asked for no picture, so there are no images; its text and chat_out are "
     "there. Ask for pictures in the prompt, raise max_new_tokens, or draw with Visual Tokens."
 )
-
-
-@dataclass
-class ImageGenerator:
-    """Draws a context in one go: visual tokens, CLIP features, picture. Picture i has seed + i."""
-
-    llm: HostedLanguageModel
-    model: ModelPatcher
-    decoder: ModelPatcher
-    vae: comfy.sd.VAE
-    seed: int
-    steps: int
-    decoder_steps: int
-    guidance_scale: float
-
-    @cached_property
-    def negative(self) -> Tensor:
-        scale = self.guidance_scale
-        return negative_features(self.llm, self.model, 0, self.steps, scale)["samples"]
-
-    def draw(self, context: Context, index: int) -> Tensor:
-        """A picture (H, W, 3)."""
-        tokens = self.llm.visual_tokens([context])
-        seed = self.seed + index
-        features = sample_features(
-            self.model,
-            [[tokens, {}]],
-            [[torch.zeros_like(tokens), {}]],
-            seed,
-            self.steps,
-            self.guidance_scale,
-            "euler",
-            1,
-            1.0,
-            None,
-        )
-        drawing = Drawing(seed, self.decoder_steps, self.guidance_scale)
-        pictures = draw_pictures(
-            self.decoder, self.vae, features["samples"], self.negative, drawing, Canvas()
-        )
-        return pictures[0]
 
 
 @dataclass
@@ -107,7 +59,7 @@ def tell_story(
     asked = ask_for_story(chat, prompt, llm.checkpoint.declared.writes_image_token)
     chat_model = llm.chat_model(SamplingParams(max_new_tokens=max_new_tokens))
     try:
-        story = interleave(chat_model, asked, generator.draw, max_pictures, partial.show)
+        story = interleave(chat_model, asked, generator.draw_request, max_pictures, partial.show)
     except BaseException:
         partial.save()
         raise

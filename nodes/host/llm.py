@@ -88,10 +88,11 @@ class HostedLanguageModel:
         with reported_peak("language model", patcher):
             yield
 
-    def chat_model(self, sampling: SamplingParams) -> ChatModel:
+    def chat_model(self, sampling: SamplingParams, stream: TextStream | None = None) -> ChatModel:
         """The model as `dialogue` and `reason` want it: answers stream to the running node."""
         llm = self.network()
-        return ChatModel(llm, sampling, TextStream(), llm.prefix_cache, self.at_work)
+        on_token = stream or TextStream()
+        return ChatModel(llm, sampling, on_token, llm.prefix_cache, self.at_work)
 
     def visual_tokens(self, contexts: Sequence[Context]) -> Tensor:
         """Visual tokens (B, Q, D) of contexts to draw from, where the host keeps such results.

@@ -9,7 +9,13 @@ from torch import Tensor
 from blip3u_core.chat import interleave as module
 from blip3u_core.chat.chat import Chat
 from blip3u_core.chat.dialogue import ChatModel
-from blip3u_core.chat.interleave import Interleaved, ask_for_story, interleave, readable
+from blip3u_core.chat.interleave import (
+    Interleaved,
+    PictureRequest,
+    ask_for_story,
+    interleave,
+    readable,
+)
 from blip3u_core.language.context import Context
 from blip3u_core.language.generate import SamplingParams
 from blip3u_core.language.model import LanguageModel, build_language_model
@@ -51,8 +57,8 @@ class Mouth:
                 break
         return [written]
 
-    def draw(self, context: Context, index: int) -> Tensor:
-        self.drawings.append(context)
+    def draw(self, request: PictureRequest, index: int) -> Tensor:
+        self.drawings.append(request.context)
         return torch.full((56, 56, 3), index / 10)
 
     def text(self, context: Context) -> str:
@@ -164,10 +170,10 @@ def test_what_is_made_can_be_kept(llm: LanguageModel, monkeypatch: pytest.Monkey
     kept: list[Interleaved] = []
     mouth = Mouth(llm, ["The sea.[IMG]", "A ship.[IMG]"])
 
-    def draw(context: Context, index: int) -> Tensor:
+    def draw(request: PictureRequest, index: int) -> Tensor:
         if index == 1:
             raise InterruptedError
-        return mouth.draw(context, index)
+        return mouth.draw(request, index)
 
     monkeypatch.setattr(module, "generate_tokens", mouth.write)
     with pytest.raises(InterruptedError):

@@ -225,6 +225,27 @@ class CountedMemory:
             setattr(owner, name, function)
 
 
+class Script:
+    """While this stands, conversations hear these lines in place of the language model."""
+
+    def __init__(self, lines: list[str]):
+        (self.module,) = (m for n, m in sys.modules.items() if n.endswith(".chat.interleave"))
+        self.original, self.lines = self.module.generate_tokens, iter(lines)
+        self.module.generate_tokens = self.write
+
+    def write(self, llm, contexts, sampling, on_token, prefix_cache, stop) -> list[list[int]]:
+        ids: list[int] = []
+        for token in llm.tokenizer.encode(next(self.lines)):
+            ids.append(token)
+            on_token([ids], len(ids), sampling.max_new_tokens)
+            if stop(ids):
+                break
+        return [ids]
+
+    def remove(self) -> None:
+        self.module.generate_tokens = self.original
+
+
 def add_hooks(what: dict) -> None:
     if "out_of_memory" in what:
         fail_once(what["out_of_memory"])
@@ -236,6 +257,8 @@ def add_hooks(what: dict) -> None:
         hooks.append(LazyLayers())
     if "counted_bytes" in what:
         hooks.append(CountedMemory(what["counted_bytes"]))
+    if "script" in what:
+        hooks.append(Script(what["script"]))
 
 
 def add_routes() -> None:
