@@ -10,6 +10,7 @@ from .host.paths import register_model_folders
 FILES: tuple[str, ...] = (
     "load",
     "lora",
+    "saved_weights",
     "language",
     "captions",
     "clip_features",

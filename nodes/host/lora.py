@@ -12,6 +12,7 @@ from comfy.model_patcher import ModelPatcher
 from ...blip3u_core.weights.lora_names import lora_names, modules_of
 from .decoder import ClipFeatureDecoder
 from .dit import ClipFeatureDiT
+from .parts import present
 
 FOLDER = "loras"
 NETWORK = "diffusion_model."
@@ -41,7 +42,7 @@ def with_lora(patcher: ModelPatcher, name: str, strength: float) -> tuple[ModelP
     Raises: FileNotFoundError without the file; ValueError for a model that is neither DiT nor
         decoder, a LoRA of which nothing applies, or one that was trained on other shapes.
     """
-    if not isinstance(patcher.model, ClipFeatureDiT | ClipFeatureDecoder):
+    if not isinstance(present(patcher).model, ClipFeatureDiT | ClipFeatureDecoder):
         raise ValueError(
             f"the model input is a {type(patcher.model).__name__}, expected the model or the "
             "decoder of Load BLIP3-U. For other models use the stock Load LoRA."
