@@ -30,14 +30,20 @@ from .decoder.vae import VaeConfig
 from .features.config import NextDiTConfig
 from .features.eva_clip import EvaClipConfig
 from .language.config import check_layers
-from .weights.checkpoint import STAGES, Checkpoint, Stage, open_checkpoint, open_vision_tower
+from .weights.checkpoint import (
+    STAGES,
+    TOWER_KEYS,
+    Checkpoint,
+    Stage,
+    open_checkpoint,
+    open_vision_tower,
+)
 from .weights.json_files import read_json
 from .weights.precision import storage_dtype
 from .weights.reader import has_weights
 from .weights.writer import OnBytes, write_safetensors
 
 TOWER_BIN = "pytorch_model.bin"
-TOWER_KEYS = ("vision_cfg", "gen_vision_tower", "gen_pooling")
 FP8 = torch.float8_e4m3fn
 WEIGHT_DTYPES = {"keep": None, "fp8_e4m3fn": FP8}
 

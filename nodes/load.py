@@ -3,7 +3,7 @@
 from comfy_api.v0_0_2 import io
 
 from .host.checkpoint import WEIGHT_DTYPES, load_checkpoint
-from .host.paths import checkpoint_names
+from .host.paths import checkpoint_fingerprint, checkpoint_names
 from .types import BLIP3U_LLM
 
 
@@ -23,8 +23,9 @@ class LoadModel(io.ComfyNode):
                     "checkpoint",
                     options=checkpoint_names(),
                     tooltip=(
-                        "A folder under models/blip3u, as published. blip3u-tiny is built in: a "
-                        "small world to try every workflow."
+                        "A folder under models/blip3u, as published; <org>/<name> and a hub's "
+                        "cache are found too. blip3u-tiny is built in: a small world to try every "
+                        "workflow."
                     ),
                 ),
                 io.Combo.Input(
@@ -50,6 +51,11 @@ class LoadModel(io.ComfyNode):
                 io.Vae.Output("vae", display_name="vae", tooltip="Turns latents into pictures."),
             ],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, checkpoint: str, **_) -> tuple:
+        """A folder that was mended is opened anew."""
+        return checkpoint_fingerprint(checkpoint)
 
     @classmethod
     def execute(cls, checkpoint: str, weight_dtype: str) -> io.NodeOutput:

@@ -3,7 +3,7 @@
 from comfy_api.v0_0_2 import io
 
 from .host.checkpoint import WEIGHT_DTYPES
-from .host.paths import find_vision_tower, vision_tower_names
+from .host.paths import find_vision_tower, vision_tower_fingerprint, vision_tower_names
 from .host.vision import EvaClipVision, load_vision_tower
 
 CATEGORY = "BLIP3-U/vision"
@@ -42,6 +42,11 @@ class LoadVisionTower(io.ComfyNode):
                 )
             ],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, vision_tower, **_) -> tuple:
+        """A tower that was mended is opened anew."""
+        return vision_tower_fingerprint(vision_tower)
 
     @classmethod
     def execute(cls, vision_tower, weight_dtype) -> io.NodeOutput:

@@ -22,6 +22,7 @@ from .sizes import check_dtypes, shape_of
 STAGES = ("llm", "dit", "unet", "vae", "vision_tower")
 DECODER_FOLDER = "diffusion-decoder"
 TOWER_FOLDERS = ("vision_tower", "eva_clip_vision_tower")
+TOWER_KEYS = ("vision_cfg", "gen_vision_tower", "gen_pooling")  # what tells of a tower in a config
 ASSETS = (
     "tokenizer.json",
     "vocab.json",
@@ -212,7 +213,7 @@ class Checkpoint:
         parts: dict[str, dict[str, TensorInfo]] = {}
         for key, info in tensors.items():
             if not key.startswith(UNUSED_NAMES):
-                stage, name = _published_name(key)
+                stage, name = published_name(key)
                 parts.setdefault(stage, {})[name] = info
         return {
             name: Stage(name, self.config, part, self.path, metadata)
@@ -281,8 +282,7 @@ def open_vision_tower(path: Path) -> Stage:
     if not has_weights(path, "model"):
         scan_weights(path, "model")
     tensors, metadata = scan_weights(path, "model")
-    configs = [read_json(file) for file in sorted(path.glob("*.json")) if "index" not in file.name]
-    config = next((config for config in configs if "vision_cfg" in config), None)
+    config = tower_config(path)
     if config is None:
         raise FileNotFoundError(
             f"{path} has no JSON file with a vision_cfg. Put the tower's config (such as "
@@ -292,7 +292,14 @@ def open_vision_tower(path: Path) -> Stage:
     return Stage("vision_tower", config, tensors, path, metadata)
 
 
-def _published_name(key: str) -> tuple[str, str]:
+def tower_config(folder: Path) -> JsonObject | None:
+    """The JSON file of a folder that describes a tower. Raises ValueError for a broken one."""
+    files = [file for file in sorted(folder.glob("*.json")) if "index" not in file.name]
+    return next((config for config in map(read_json, files) if "vision_cfg" in config), None)
+
+
+def published_name(key: str) -> tuple[str, str]:
+    """The stage that a weight of the published layout belongs to, and its name there."""
     for prefix, stage, start in PUBLISHED_NAMES:
         if key.startswith(prefix):
             return stage, start + key.removeprefix(prefix)

@@ -117,17 +117,29 @@ def scan_weights(folder: Path, base: str) -> tuple[dict[str, TensorInfo], dict[s
 
 def has_weights(folder: Path, base: str) -> bool:
     """Whether `folder` seems to hold safetensors weights called `base` (names only are read)."""
-    return bool(_candidates(folder, base))
+    return bool(weights_among(_listed(folder), base))
 
 
-def _candidates(folder: Path, base: str) -> dict[str, Path]:
-    """Weights of `base` by variant; one whole file goes before an index of the same variant."""
+def weight_names(folder: Path, base: str) -> list[str]:
+    """The names of `base`'s weights, from the index alone where there is one.
+
+    Raises: what `scan_weights` raises of the one file that is read.
+    """
+    chosen = _chosen(folder, base)
+    return list(read_header(chosen)[0] if chosen.suffix == ".safetensors" else _weight_map(chosen))
+
+
+def weights_among(files: Iterable[Path], base: str) -> dict[str, Path]:
+    """Weights of `base` by variant, of the sorted files of a folder; only names are looked at.
+
+    One whole file goes before an index of the same variant.
+    """
     pattern = re.compile(
         rf"{re.escape(base)}(?:\.(?P<variant>\w+))?\.safetensors"
         r"(?P<index>\.index(?:\.(?P<index_variant>\w+))?\.json)?"
     )
     found: dict[str, Path] = {}
-    for path in _listed(folder):
+    for path in files:
         match = pattern.fullmatch(path.name)
         if match:
             found.setdefault(match["variant"] or match["index_variant"] or "", path)
@@ -143,12 +155,17 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _weight_files(folder: Path, base: str) -> list[Path]:
-    candidates = _candidates(folder, base)
+    chosen = _chosen(folder, base)
+    return [chosen] if chosen.suffix == ".safetensors" else _shards(chosen)
+
+
+def _chosen(folder: Path, base: str) -> Path:
+    """The weights file or the index that counts, where there are several variants."""
+    candidates = weights_among(_listed(folder), base)
     if not candidates:
         raise FileNotFoundError(_nothing_found(folder, base))
     known = [name for name in VARIANT_ORDER if name in candidates]
-    chosen = candidates[(known or sorted(candidates))[0]]
-    return [chosen] if chosen.suffix == ".safetensors" else _shards(chosen)
+    return candidates[(known or sorted(candidates))[0]]
 
 
 def _nothing_found(folder: Path, base: str) -> str:
@@ -166,14 +183,18 @@ def _nothing_found(folder: Path, base: str) -> str:
     )
 
 
-def _shards(index: Path) -> list[Path]:
+def _weight_map(index: Path) -> dict[str, Any]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(
             f"{index} says weight_map {shown(weight_map)}, expected an object from names to "
             "files. Download it again."
         )
-    values = weight_map.values()
+    return weight_map
+
+
+def _shards(index: Path) -> list[Path]:
+    values = _weight_map(index).values()
     shards = [_beside(index, name) for name in sorted(set(map(str, values)))]
     missing = [shard.name for shard in shards if not shard.exists()]
     if missing:

@@ -94,6 +94,11 @@ def make_base_folder(base: Path) -> Path:
     shutil.copytree(ORACLE / "checkpoint", models / "blip3u" / RANDOM_TINY)
     shutil.copytree(ORACLE / "checkpoint_sharded", models / "blip3u" / RANDOM_TINY_SHARDED)
     shutil.copytree(ORACLE / "eva_clip_vision_tower", models / "clip_vision" / RANDOM_TOWER)
+    # As people's folders are: a disk that is not mounted must not take a node away.
+    (models / "clip_vision" / "CLIP-ViT-H-14.safetensors").symlink_to(base / "not-mounted")
+    (models / "blip3u" / "on another disk").symlink_to(base / "not-mounted")
+    (models / "blip3u" / "half").mkdir()
+    (models / "blip3u" / "half" / "model.safetensors").symlink_to(base / "not-mounted")
     return base
 
 
