@@ -8,6 +8,7 @@ from ..blip3u_core.chat.caption_folder import (
     caption_of,
     pictures_of,
 )
+from .checks import CheckedNode
 from .host.folders import picture_folder
 from .inputs import llm_input, pictures_in, sampling_inputs, sampling_of
 
@@ -15,7 +16,7 @@ KEEP = "keep"
 REPLACE = "replace"
 
 
-class CaptionFolder(io.ComfyNode):
+class CaptionFolder(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -6,12 +6,13 @@ from comfy_api.v0_0_2 import io, ui
 from ..blip3u_core.chat.chat import Chat
 from ..blip3u_core.chat.files import load_chat, save_chat
 from ..blip3u_core.language.prompt import ROLES
+from .checks import CheckedNode
 from .host.chats import chat_names, chat_to_load, chat_to_save
 from .inputs import chat_input, pictures_in
 from .types import BLIP3U_CHAT
 
 
-class ChatMessage(io.ComfyNode):
+class ChatMessage(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -55,7 +56,7 @@ class ChatMessage(io.ComfyNode):
         return io.NodeOutput((chat or Chat()).say(role, text, pictures_in(image)))
 
 
-class ShowChat(io.ComfyNode):
+class ShowChat(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -80,7 +81,7 @@ class ShowChat(io.ComfyNode):
         return io.NodeOutput(markdown, ui={"text": [markdown], **shown_pictures(cls, chat)})
 
 
-class ShortenChat(io.ComfyNode):
+class ShortenChat(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -114,7 +115,7 @@ class ShortenChat(io.ComfyNode):
         return io.NodeOutput(chat.last_turns(keep_last))
 
 
-class SaveChat(io.ComfyNode):
+class SaveChat(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -140,7 +141,9 @@ class SaveChat(io.ComfyNode):
         return io.NodeOutput(ui={"text": [f"{path.name}: {len(chat.turns)} turns"]})
 
 
-class LoadChat(io.ComfyNode):
+class LoadChat(CheckedNode):
+    growing_lists = frozenset({"name"})
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -177,7 +180,7 @@ class LoadChat(io.ComfyNode):
         return io.NodeOutput(load_chat(chat_to_load(name)))
 
 
-def shown_pictures(node: type[io.ComfyNode], chat: Chat) -> dict:
+def shown_pictures(node: type[CheckedNode], chat: Chat) -> dict:
     """The pictures for the node's face; they may differ in size."""
     batches = [picture[None].to(torch.float32) / 255 for picture in chat.pictures]
     return {"images": [v for batch in batches for v in ui.PreviewImage(batch, cls=node).values]}

@@ -4,10 +4,11 @@ from comfy_api.v0_0_2 import io
 
 from ..blip3u_core.features.flow import GUIDANCE_SCALE, NUM_STEPS, linear_sigmas
 from ..blip3u_core.features.grid import preview_features
+from ..blip3u_core.seeds import LARGEST_SEED
+from .checks import CheckedNode
 from .host.feature_sampling import SAMPLERS, empty_features, sample_features
 
 CATEGORY = "BLIP3-U/features"
-MAX_SEED = 2**64 - 1
 MAX_BATCH = 4096
 MAX_STEPS = 10_000
 
@@ -38,7 +39,7 @@ def _batch_size() -> io.Int.Input:
     )
 
 
-class ClipFeatureSampler(io.ComfyNode):
+class ClipFeatureSampler(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -60,7 +61,7 @@ class ClipFeatureSampler(io.ComfyNode):
                     "seed",
                     default=0,
                     min=0,
-                    max=MAX_SEED,
+                    max=LARGEST_SEED,
                     control_after_generate=True,
                     tooltip="Of the first picture; the next ones take seed + 1, seed + 2 ...",
                 ),
@@ -129,7 +130,7 @@ class ClipFeatureSampler(io.ComfyNode):
         return io.NodeOutput(features)
 
 
-class EmptyFeatures(io.ComfyNode):
+class EmptyFeatures(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -155,7 +156,7 @@ class EmptyFeatures(io.ComfyNode):
         return io.NodeOutput({"samples": empty_features(model, batch_size)})
 
 
-class FeatureSigmas(io.ComfyNode):
+class FeatureSigmas(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -180,7 +181,7 @@ class FeatureSigmas(io.ComfyNode):
         return io.NodeOutput(linear_sigmas(steps, denoise))
 
 
-class PreviewFeatures(io.ComfyNode):
+class PreviewFeatures(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -2,14 +2,16 @@
 
 from comfy_api.v0_0_2 import io
 
+from ..blip3u_core.seeds import LARGEST_SEED
+from .checks import CheckedNode
+from .host.canvas import Canvas
 from .host.decoder import decoder_of
-from .host.drawing import Canvas, Drawing, PictureSizes, condition_pair, draw_pictures
+from .host.drawing import Drawing, PictureSizes, condition_pair, draw_pictures
 from .host.features import negative_features
 from .inputs import llm_input
 
 CATEGORY = "BLIP3-U/decoder"
 MAX_SIZE = 16384
-MAX_SEED = 0xFFFFFFFFFFFFFFFF
 
 
 def decoder_input() -> io.Input:
@@ -56,7 +58,7 @@ def size_input(name: str, default: int, tooltip: str, min: int = 0, step: int = 
     return io.Int.Input(name, default=default, min=min, max=MAX_SIZE, step=step, tooltip=tooltip)
 
 
-class DecoderSigmas(io.ComfyNode):
+class DecoderSigmas(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -87,7 +89,7 @@ class DecoderSigmas(io.ComfyNode):
         return io.NodeOutput(decoder_of(decoder).schedule.sigmas(steps, denoise))
 
 
-class NegativeFeatures(io.ComfyNode):
+class NegativeFeatures(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -104,7 +106,7 @@ class NegativeFeatures(io.ComfyNode):
                     "seed",
                     default=0,
                     min=0,
-                    max=MAX_SEED,
+                    max=LARGEST_SEED,
                     tooltip="Noise of these features. Leave it fixed: another one hardly changes a "
                     "picture, but costs a sampling.",
                 ),
@@ -135,7 +137,7 @@ class NegativeFeatures(io.ComfyNode):
         return io.NodeOutput(negative_features(llm, model, seed, steps, cfg))
 
 
-class FeatureConditioning(io.ComfyNode):
+class FeatureConditioning(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -188,7 +190,7 @@ class FeatureConditioning(io.ComfyNode):
         )
 
 
-class Decode(io.ComfyNode):
+class Decode(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -206,7 +208,7 @@ class Decode(io.ComfyNode):
                     "seed",
                     default=0,
                     min=0,
-                    max=MAX_SEED,
+                    max=LARGEST_SEED,
                     control_after_generate=True,
                     tooltip="Picture i of a batch is the picture of a single run with seed + i.",
                 ),

@@ -5,10 +5,11 @@ from comfy_api.v0_0_2 import io
 from ..blip3u_core.features.difference_mask import BLUR, THRESHOLD, difference_mask
 from ..blip3u_core.features.edit import SOURCE_GUIDANCE, STRENGTH, TARGET_GUIDANCE
 from ..blip3u_core.features.flow import NUM_STEPS
+from ..blip3u_core.seeds import LARGEST_SEED
+from .checks import CheckedNode
 from .host.edit import edit_clip_features
 
 CATEGORY = "BLIP3-U/edit"
-LARGEST_SEED = 2**64 - 1
 LARGEST_SIDE = 16384
 
 
@@ -22,7 +23,7 @@ def side(name: str, tooltip: str) -> io.Int.Input:
     return io.Int.Input(name, default=1024, min=1, max=LARGEST_SIDE, tooltip=tooltip)
 
 
-class EditFeatures(io.ComfyNode):
+class EditFeatures(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -123,7 +124,7 @@ class EditFeatures(io.ComfyNode):
         return io.NodeOutput({"samples": edited})
 
 
-class FeatureDifferenceMask(io.ComfyNode):
+class FeatureDifferenceMask(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -4,6 +4,7 @@ from comfy_api.v0_0_2 import io
 from torch import Tensor
 
 from ..blip3u_core.language.generate import SamplingParams
+from ..blip3u_core.seeds import LARGEST_SEED
 from .types import BLIP3U_CHAT, BLIP3U_LLM
 
 
@@ -65,7 +66,7 @@ def sampling_inputs() -> list[io.Input]:
             "seed",
             default=0,
             min=0,
-            max=2**63 - 1,
+            max=LARGEST_SEED,
             control_after_generate=True,
             tooltip="Of the random choice of words; the answer about picture i uses seed + i.",
         ),

@@ -4,12 +4,14 @@ from comfy_api.v0_0_2 import io
 
 from ..blip3u_core.chat.chat import Chat
 from ..blip3u_core.features.flow import GUIDANCE_SCALE, NUM_STEPS
+from ..blip3u_core.seeds import LARGEST_SEED
+from .checks import CheckedNode
 from .host.interleave import ImageGenerator, picture_batch, tell_story
 from .inputs import chat_input, llm_input
 from .types import BLIP3U_CHAT
 
 
-class Interleave(io.ComfyNode):
+class Interleave(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -65,7 +67,7 @@ class Interleave(io.ComfyNode):
                 "seed",
                 default=0,
                 min=0,
-                max=2**64 - 1,
+                max=LARGEST_SEED,
                 control_after_generate=True,
                 tooltip="Of the first picture; the next ones take seed + 1, seed + 2 ... The text "
                 "is always the likeliest.",

@@ -6,6 +6,7 @@ from comfy_api.v0_0_2 import io
 from ..blip3u_core.chat.chat import Chat
 from ..blip3u_core.chat.dialogue import ask, ask_about_each, drawing_context
 from ..blip3u_core.language.prompt import QUESTION_REQUEST, fill_request
+from .checks import CheckedNode
 from .inputs import (
     chat_input,
     image_inputs,
@@ -20,7 +21,7 @@ ONE_EACH = "one answer per image"
 ALL_IN_ONE = "all images in one question"
 
 
-class VisualTokens(io.ComfyNode):
+class VisualTokens(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -72,7 +73,7 @@ class VisualTokens(io.ComfyNode):
         return io.NodeOutput([[tokens, {}]], [[torch.zeros_like(tokens), {}]])
 
 
-class VQA(io.ComfyNode):
+class VQA(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -2,12 +2,15 @@
 
 from comfy_api.v0_0_2 import io
 
+from .checks import CheckedNode
 from .host.checkpoint import WEIGHT_DTYPES, load_checkpoint
 from .host.paths import checkpoint_fingerprint, checkpoint_names
 from .types import BLIP3U_LLM
 
 
-class LoadModel(io.ComfyNode):
+class LoadModel(CheckedNode):
+    growing_lists = frozenset({"checkpoint"})
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

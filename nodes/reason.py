@@ -4,11 +4,12 @@ from comfy_api.v0_0_2 import io
 
 from ..blip3u_core.chat.chat import Chat
 from ..blip3u_core.chat.reason import plan_edits, reason
+from .checks import CheckedNode
 from .inputs import chat_input, llm_input, pictures_in, sampling_inputs, sampling_of
 from .types import BLIP3U_CHAT
 
 
-class Reason(io.ComfyNode):
+class Reason(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -63,7 +64,7 @@ class Reason(io.ComfyNode):
         return io.NodeOutput(*said, thought.chat, ui={"text": [text for text in said if text]})
 
 
-class EditPlan(io.ComfyNode):
+class EditPlan(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -2,6 +2,7 @@
 
 from comfy_api.v0_0_2 import io
 
+from .checks import CheckedNode
 from .host.checkpoint import WEIGHT_DTYPES
 from .host.paths import find_vision_tower, vision_tower_fingerprint, vision_tower_names
 from .host.vision import EvaClipVision, load_vision_tower
@@ -9,7 +10,9 @@ from .host.vision import EvaClipVision, load_vision_tower
 CATEGORY = "BLIP3-U/vision"
 
 
-class LoadVisionTower(io.ComfyNode):
+class LoadVisionTower(CheckedNode):
+    growing_lists = frozenset({"vision_tower"})
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -54,7 +57,7 @@ class LoadVisionTower(io.ComfyNode):
         return io.NodeOutput(load_vision_tower(place, WEIGHT_DTYPES[weight_dtype]))
 
 
-class EncodeImage(io.ComfyNode):
+class EncodeImage(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..atomic_files import save_picture, write_atomically
 from ..images import rgb_image
 from ..language.generate import OnToken
+from ..seeds import item_seed
 from .chat import Chat
 from .dialogue import ChatModel, ask_about_each
 
@@ -80,7 +81,7 @@ def caption_folder(
     progress = _Progress(chat_model, len(missing))
     for part in runs(missing, AT_ONCE):
         pictures = [read_file(files[index]) for index in part]
-        sampling = replace(chat_model.sampling, seed=chat_model.sampling.seed + part[0])
+        sampling = replace(chat_model.sampling, seed=item_seed(chat_model.sampling.seed, part[0]))
         asking = replace(chat_model, sampling=sampling, on_token=progress.on_token(len(part)))
         for index, (text, _) in zip(
             part, ask_about_each(asking, Chat(), question, pictures), strict=True

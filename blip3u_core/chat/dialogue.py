@@ -18,6 +18,7 @@ from ..language.prompt import (
     dialogue_text,
     fill_request,
 )
+from ..seeds import item_seed
 from .chat import Chat, Turn
 
 ANSWERS_AT_ONCE = 16  # bounds the memory of a large batch of pictures
@@ -46,7 +47,7 @@ class ChatModel:
         texts: list[str] = []
         for start in range(0, len(contexts), ANSWERS_AT_ONCE):
             part = contexts[start : start + ANSWERS_AT_ONCE]
-            sampling = replace(self.sampling, seed=self.sampling.seed + start)
+            sampling = replace(self.sampling, seed=item_seed(self.sampling.seed, start))
             with self.at_work(part, sampling.max_new_tokens):
                 texts += generate(self.llm, part, sampling, self.on_token, self.prefix_cache)
         return texts

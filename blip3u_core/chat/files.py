@@ -1,6 +1,7 @@
 """A chat on disk: one JSON file, and its pictures as PNG files beside it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def _read_turns(path: Path) -> list[dict[str, Any]]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(_broken(path, f"it is not JSON ({error})")) from error
+    if re.search("[\ud800-\udfff]", json.dumps(content, ensure_ascii=False)):
+        raise ValueError(_broken(path, "it holds half a character (a lone UTF-16 surrogate)"))
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(_broken(path, f"it does not say format {_FORMAT!r}"))
     if content.get("version") != _VERSION:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..euler import OnStep, euler, guide
+from ..seeds import item_seed
 
 if TYPE_CHECKING:
     from .nextdit import NextDiT
@@ -54,7 +55,7 @@ def item_noise(seed: int, batch: int, shape: tuple[int, ...]) -> Tensor:
     """
     if batch < 1:
         raise ValueError(f"the batch size is {batch}, expected 1 or more pictures.")
-    generators = (torch.Generator("cpu").manual_seed((seed + i) % 2**64) for i in range(batch))
+    generators = (torch.Generator("cpu").manual_seed(item_seed(seed, i)) for i in range(batch))
     return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
 

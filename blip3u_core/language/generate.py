@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..seeds import item_seed
 from .context import Context, check_length
 from .model import LanguageModel
 from .prefill import prefill
@@ -158,7 +159,7 @@ class TokenChooser:
         for index, context in enumerate(contexts):
             self.seen[index, torch.tensor(context.ids)] = True
         self.seen = self.seen.to(llm.device)
-        seeds = range(sampling.seed, sampling.seed + len(contexts))
+        seeds = [item_seed(sampling.seed, index) for index in range(len(contexts))]
         self.generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
 
     def choose(self, logits: Tensor) -> list[int]:
@@ -177,7 +178,9 @@ class TokenChooser:
         if self.sampling.temperature == 0:
             tokens = logits.argmax(dim=-1)
         else:
-            tokens = self._draw(logits.cpu() / self.sampling.temperature)
+            # The likeliest at 0: so the smallest temperature overflows nothing but the unlikely.
+            logits = logits.cpu() - logits.cpu().amax(dim=-1, keepdim=True)
+            tokens = self._draw(logits / self.sampling.temperature)
         self.seen.scatter_(1, tokens.to(self.seen.device)[:, None], True)
         return tokens.tolist()
 

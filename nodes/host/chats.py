@@ -1,10 +1,12 @@
 """Where chats lie: `chats/` in the output and input folders."""
 
+import re
 from pathlib import Path
 
 import folder_paths
 
 FOLDER = "chats"
+LONGEST_NAME = 200  # bytes; file systems take 255, and a picture's name is longer than its chat's
 
 
 def chat_names() -> list[str]:
@@ -15,6 +17,7 @@ def chat_names() -> list[str]:
 def chat_to_load(name: str) -> Path:
     """The file of a chat. Raises FileNotFoundError that says where was looked."""
     chats = _chats()
+    name = name.removesuffix(".json")
     if name not in chats:
         raise FileNotFoundError(
             f"there is no chat {name!r}. Searched: {', '.join(map(str, _folders()))}. Save one "
@@ -25,12 +28,14 @@ def chat_to_load(name: str) -> Path:
 
 def chat_to_save(name: str) -> Path:
     """Where a chat of this name goes. Raises ValueError for a name that is not a file's."""
-    if not name.strip() or Path(name).name != name or name.startswith(".") or "\\" in name:
+    name = name.removesuffix(".json")
+    plain = name.strip() and Path(name).name == name and not name.startswith(".")
+    if not plain or re.search(r"[\\\x00-\x1f]", name) or len(name.encode()) > LONGEST_NAME:
         raise ValueError(
             f"the chat's name is {name!r}, expected a plain file name such as 'my chat', without "
-            "folders."
+            f"folders and control characters, at most {LONGEST_NAME} bytes long. Rename it."
         )
-    return _folders()[0] / f"{name.removesuffix('.json')}.json"
+    return _folders()[0] / f"{name}.json"
 
 
 def _folders() -> list[Path]:

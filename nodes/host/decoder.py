@@ -27,9 +27,11 @@ from .memory import report_fit, report_samplings
 from .parts import present
 from .patchers import patcher_for
 from .placement import place_stage
+from .progress import check_interrupted
 from .unet_config import host_unet_config
 
 SDXL_SCALE = 0.13025
+SCORES_AT_ONCE = 2**28  # of queries and keys: a second or two of a processor, then Cancel counts
 
 
 def load_decoder(
@@ -187,7 +189,17 @@ def _prefer_torch_attention(patcher: ModelPatcher) -> None:
 
 
 def _torch_attention(_chosen: Callable[..., Tensor], *given: Any, **options: Any) -> Tensor:
-    return attention.attention_pytorch(*given, **options)
+    """Torch's attention; of a picture too large for that, so many queries at a time."""
+    q, k, v, heads, *rest = given
+    dim = 2 if options.get("skip_reshape") else 1
+    rows = max(1, SCORES_AT_ONCE // k.shape[dim])
+    if q.shape[dim] <= rows or options.get("mask") is not None or rest:
+        return attention.attention_pytorch(*given, **options)
+    parts = []
+    for queries in q.split(rows, dim):
+        check_interrupted()
+        parts.append(attention.attention_pytorch(queries, k, v, heads, **options))
+    return torch.cat(parts, 2 if options.get("skip_output_reshape") else 1)
 
 
 def latent_format(vae: VaeConfig) -> comfy.latent_formats.LatentFormat:

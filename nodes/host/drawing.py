@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import comfy.model_management as memory
 import comfy.sample
 import comfy.samplers
 import comfy.sd
@@ -16,6 +15,7 @@ from torch import Tensor
 from ...blip3u_core.decoder.decoder import CROP, ORIGINAL_SIZE
 from ...blip3u_core.features.flow import item_noise
 from ...blip3u_core.features.grid import features_to_tokens, pooled_features
+from .canvas import Canvas, Start, start_on
 from .decoder import decoder_of
 from .parts import present
 
@@ -76,16 +76,6 @@ class Drawing:
     denoise: float = 1.0
 
 
-@dataclass(frozen=True)
-class Canvas:
-    """What is drawn on; 0 is the checkpoint's own size, or that of the source picture."""
-
-    width: int = 0
-    height: int = 0
-    source: Tensor | None = None  # (B, H, W, 3)
-    mask: Tensor | None = None  # (B, H, W), 1 = redraw
-
-
 def draw_pictures(
     decoder: ModelPatcher,
     vae: comfy.sd.VAE,
@@ -99,12 +89,14 @@ def draw_pictures(
     Raises: ValueError for another model's decoder, features or latents, and sizes that do not fit.
     """
     model, vae = decoder_of(decoder), present(vae)
-    latent, mask = _start(canvas, vae, model.picture_size)
-    batch = _common_batch(features, latent, canvas.source is not None)
+    start = start_on(canvas, vae, model.picture_size)
+    batch = _common_batch(len(features), start)
+    if start.keeps_everything:
+        return start.unchanged(batch)
     factor = vae.spacial_compression_decode()
-    target = (latent.shape[2] * factor, latent.shape[3] * factor)
+    target = (start.latent.shape[2] * factor, start.latent.shape[3] * factor)
     positive, null = condition_pair(features, negative, PictureSizes(target))
-    latent = latent.expand(batch, -1, -1, -1)
+    latent = start.latent.expand(batch, -1, -1, -1)
     sigmas = model.schedule.sigmas(drawing.steps, drawing.denoise)
     samples = latent
     if len(sigmas):
@@ -117,64 +109,21 @@ def draw_pictures(
             positive,
             null,
             latent,
-            noise_mask=mask,
+            noise_mask=start.mask,
             callback=latent_preview.prepare_callback(decoder, drawing.steps),
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
             seed=drawing.seed,
         )
-    return vae.decode(samples)
+    return start.finish(vae.decode(samples))
 
 
-def _start(canvas: Canvas, vae: comfy.sd.VAE, own_size: int) -> tuple[Tensor, Tensor | None]:
-    """The latent to begin from (B, L, h, w), and the mask for the host's sampling."""
-    factor = vae.spacial_compression_decode()
-    if canvas.source is None:
-        if canvas.mask is not None:
-            raise ValueError(
-                "a mask came without a source_image, expected the picture whose unmasked part "
-                "stays. Connect source_image, or remove the mask."
-            )
-        size = (canvas.height or own_size, canvas.width or own_size)
-        _check_size(size, factor)
-        shape = (1, vae.latent_channels, size[0] // factor, size[1] // factor)
-        return torch.zeros(shape, device=memory.intermediate_device()), None
-    source = _rgb_planes(canvas.source)  # (B, 3, H, W)
-    size = (canvas.height or source.shape[2], canvas.width or source.shape[3])
-    mask = canvas.mask
-    if mask is not None:
-        mask = mask.reshape(-1, 1, *mask.shape[-2:])
-    if size != tuple(source.shape[2:]) or min(size) < factor:
-        _check_size(size, factor)
-        if mask is not None:
-            mask = comfy.utils.common_upscale(mask, size[1], size[0], "bilinear", "center")
-        source = comfy.utils.common_upscale(source, size[1], size[0], "lanczos", "center")
-    return vae.encode(source.movedim(1, -1)), mask
-
-
-def _rgb_planes(pictures: Tensor) -> Tensor:
-    """(B, H, W, 1 to 4) to (B, 3, H, W); alpha is dropped, as the host's VAE Encode does."""
-    if not torch.isfinite(pictures).all():
+def _common_batch(features: int, start: Start) -> int:
+    sources = 1 if start.source is None else len(start.source)
+    masks = 1 if start.mask is None else len(start.mask)
+    counts = {features, sources, masks} - {1}
+    if len(counts) > 1:
         raise ValueError(
-            "source_image holds NaN or infinite values, expected numbers in [0, 1]. The step that "
-            "made it failed; look there, or use another precision."
+            f"{features} sets of features, {sources} source pictures and {masks} masks came, "
+            "expected one number for all, or 1 where one serves all."
         )
-    colours = pictures[..., :3] if pictures.shape[-1] >= 3 else pictures[..., :1]
-    return colours.expand(-1, -1, -1, 3).movedim(-1, 1)
-
-
-def _check_size(size: tuple[int, int], factor: int) -> None:
-    if size[0] % factor or size[1] % factor or 0 in size:
-        raise ValueError(
-            f"the picture is to be {size[1]} x {size[0]}, expected multiples of {factor}. Change "
-            "width and height; 0 takes the checkpoint's own."
-        )
-
-
-def _common_batch(features: Tensor, latent: Tensor, with_source: bool) -> int:
-    counts = {len(features), len(latent) if with_source else 1}
-    if len(counts - {1}) > 1:
-        raise ValueError(
-            f"{len(features)} sets of features and {len(latent)} source pictures came, expected "
-            "as many of one as of the other, or one for all."
-        )
-    return max(counts)
+    return max(counts, default=1)

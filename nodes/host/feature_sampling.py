@@ -15,6 +15,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...blip3u_core.features.flow import item_noise, linear_sigmas
+from ...blip3u_core.seeds import item_seed
 from .dit import feature_model, feature_shape
 
 SAMPLERS: list[str] = list(comfy.samplers.SAMPLER_NAMES)
@@ -57,7 +58,7 @@ def sample_features(
             start[group],
             noise_mask=mask if mask is None or len(mask) == 1 else mask[group],
             callback=callback,
-            seed=seed + i,
+            seed=item_seed(seed, i),
         )
         for i, group in enumerate(groups)
     ]

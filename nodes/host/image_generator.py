@@ -13,7 +13,9 @@ from ...blip3u_core.chat.interleave import EditSource, PictureRequest
 from ...blip3u_core.features.difference_mask import BLUR, THRESHOLD, difference_mask
 from ...blip3u_core.features.edit import SOURCE_GUIDANCE, STRENGTH, TARGET_GUIDANCE
 from ...blip3u_core.language.context import Context
-from .drawing import Canvas, Drawing, draw_pictures
+from ...blip3u_core.seeds import item_seed
+from .canvas import Canvas
+from .drawing import Drawing, draw_pictures
 from .edit import edit_clip_features
 from .feature_sampling import sample_features
 from .features import negative_features
@@ -48,7 +50,7 @@ class ImageGenerator:
     def draw(self, context: Context, index: int) -> Tensor:
         """A picture (H, W, 3) of what a context asks for."""
         positive, null = self._conditioning(context)
-        seed, scale = self.seed + index, self.guidance_scale
+        seed, scale = item_seed(self.seed, index), self.guidance_scale
         features = sample_features(
             self.model, positive, null, seed, self.steps, scale, "euler", 1, 1.0, None
         )
@@ -62,7 +64,7 @@ class ImageGenerator:
         positive, null = self._conditioning(target)
         described, _ = self._conditioning(source.context)
         scales = SOURCE_GUIDANCE, TARGET_GUIDANCE
-        latent, seed = {"samples": before}, self.seed + index
+        latent, seed = {"samples": before}, item_seed(self.seed, index)
         after = edit_clip_features(
             self.model, latent, described, positive, null, seed, self.steps, scales, STRENGTH
         )
@@ -79,6 +81,6 @@ class ImageGenerator:
 
     def _decode(self, features: Tensor, index: int, canvas: Canvas) -> Tensor:
         self.features.append(features)
-        drawing = Drawing(self.seed + index, self.decoder_steps, self.guidance_scale)
+        drawing = Drawing(item_seed(self.seed, index), self.decoder_steps, self.guidance_scale)
         pictures = draw_pictures(self.decoder, self.vae, features, self.negative, drawing, canvas)
         return pictures[0]

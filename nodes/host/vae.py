@@ -1,25 +1,32 @@
 """The decoder's VAE as the host's VAE: every stock node that takes one works."""
 
+from collections.abc import Callable
 from typing import Any
 
 import comfy.model_management as memory
 import comfy.ops
 import comfy.sd
+import comfy.utils
 import torch
 from comfy.ldm.models.autoencoder import AutoencoderKL
 from torch import Tensor
 
 from ...blip3u_core.decoder.vae import Vae, VaeConfig
+from ...blip3u_core.finite import all_finite
 from ...blip3u_core.weights.assign import assign_weights, shapes_of
 from ...blip3u_core.weights.checkpoint import Checkpoint
 from .memory import reported_peak
 from .patchers import patcher_for
 from .placement import Placement, main_dtype
+from .progress import check_interrupted
 
 # The host's own estimates for SDXL's VAE: bytes of a number a pixel, at 128 channels.
 ENCODE_NUMBERS = 1767
 DECODE_NUMBERS = 2178
 PUBLISHED_WIDTH = 128
+
+TILE = 64  # latents, as the host's own tiles
+WHOLE_ON_CPU = 1024 * 1280  # pixels; the largest that must not differ by a tile's edge
 
 
 class FeatureVae(comfy.sd.VAE):
@@ -64,12 +71,91 @@ class FeatureVae(comfy.sd.VAE):
 
     def decode(self, samples_in: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         self._check_latents(samples_in)
+        height, width = (side * self.upscale_ratio for side in samples_in.shape[2:])
+        needed = self.memory_used_decode(samples_in[:1].shape, self.vae_dtype)
         with reported_peak("VAE", self.patcher):
-            return super().decode(samples_in, *args, **kwargs)
+            if self._needs_tiles(height * width, needed):
+                pictures = self._decode_in_tiles(samples_in)
+            else:
+                pictures = super().decode(samples_in, *args, **kwargs)
+        return self._checked(pictures, "picture")
 
-    def encode(self, *args: Any, **kwargs: Any) -> Tensor:
+    def encode(self, pixel_samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        height, width = pixel_samples.shape[1:3]
+        needed = self.memory_used_encode((1, 3, height, width), self.vae_dtype)
         with reported_peak("VAE", self.patcher):
-            return super().encode(*args, **kwargs)
+            if self._needs_tiles(height * width, needed):
+                latents = self._encode_in_tiles(pixel_samples)
+            else:
+                latents = super().encode(pixel_samples, *args, **kwargs)
+        return self._checked(latents, "latent")
+
+    def _needs_tiles(self, pixels: int, needed: float) -> bool:
+        """Whether memory is short; on a processor, whether Cancel would come too late."""
+        slow = self.device.type == "cpu" and pixels > WHOLE_ON_CPU
+        return slow or needed > memory.get_free_memory(self.device)
+
+    def _decode_in_tiles(self, latents: Tensor) -> Tensor:
+        """What `decode` gives, tile by tile, each laid softly over the one before."""
+        tile = TILE // self.upscale_ratio
+        self._load_for(
+            self.memory_used_decode((1, self.latent_channels, tile, tile), self.vae_dtype)
+        )
+
+        def decode(part: Tensor) -> Tensor:
+            check_interrupted()
+            return self.first_stage_model.decode(part.to(self.vae_dtype).to(self.device)).float()
+
+        pictures = self._scaled_in_tiles(latents, decode, TILE, self.upscale_ratio, 3)
+        return self.process_output(pictures).movedim(1, -1)
+
+    def _encode_in_tiles(self, pictures: Tensor) -> Tensor:
+        pixels = self.vae_encode_crop_pixels(pictures).movedim(-1, 1)
+        tile = TILE * self.downscale_ratio
+        self._load_for(self.memory_used_encode((1, 3, tile, tile), self.vae_dtype))
+
+        def encode(part: Tensor) -> Tensor:
+            check_interrupted()
+            numbers = self.process_input(part).to(self.vae_dtype).to(self.device)
+            return self.first_stage_model.encode(numbers).float()
+
+        scale = 1 / self.downscale_ratio
+        return self._scaled_in_tiles(pixels, encode, tile, scale, self.latent_channels)
+
+    def _load_for(self, needed: float) -> None:
+        memory.load_models_gpu([self.patcher], memory_required=needed)
+
+    def _scaled_in_tiles(
+        self,
+        whole: Tensor,
+        run: Callable[[Tensor], Tensor],
+        tile: int,
+        scale: float,
+        channels: int,
+    ) -> Tensor:
+        overlap = tile // 4
+        rows, columns = whole.shape[2:]
+        steps = comfy.utils.get_tiled_scale_steps(columns, rows, tile, tile, overlap)
+        return comfy.utils.tiled_scale(
+            whole,
+            run,
+            tile,
+            tile,
+            overlap,
+            upscale_amount=scale,
+            out_channels=channels,
+            output_device=self.output_device,
+            pbar=comfy.utils.ProgressBar(len(whole) * steps),
+        )
+
+    def _checked(self, made: Tensor, name: str) -> Tensor:
+        if not all_finite(made):
+            raise ValueError(
+                f"the VAE computed NaN or infinite values for the {name}, expected finite numbers. "
+                "Load the checkpoint with weight_dtype bf16 or fp32; if it stays so, its weights "
+                "are damaged: download diffusion-decoder/vae again."
+            )
+        return made
 
     def decode_tiled(self, samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         self._check_latents(samples)
@@ -82,6 +168,12 @@ class FeatureVae(comfy.sd.VAE):
                 f"(B, {self.latent_channels}, h, w). CLIP features are no picture yet: sample the "
                 "decoder with them (Decoder, or CLIP Features to Conditioning and a KSampler) and "
                 "decode what that gives. A LATENT of another model needs that model's VAE."
+            )
+        if not all_finite(latents):
+            raise ValueError(
+                "the VAE was given a LATENT with NaN or infinite values, expected finite numbers. "
+                "The decoder computed them: load it with weight_dtype bf16 or fp32; if it stays "
+                "so, its weights are damaged: download diffusion-decoder/unet again."
             )
 
 

@@ -46,6 +46,8 @@ CORE_MAY_IMPORT = {
 
 # The rooms of the core in the order of the data; a room imports from itself and those before it.
 ROOMS = [
+    "finite",
+    "seeds",
     "memory_report",
     "atomic_files",
     "images",

@@ -152,7 +152,7 @@ WRONG = {
     "multiples of 2": lambda parts: parts.decode(width=33),
     "smaller than min": lambda parts: parts.decode(steps=0),
     "expected 1 to 1000 steps": too_many_steps,
-    "as many of one as of the other": three_features_for_two_sources,
+    "expected one number for all, or 1": three_features_for_two_sources,
 }
 
 

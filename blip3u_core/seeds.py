@@ -1,0 +1,7 @@
+"""Seeds of a batch: item i has the seed + i, from 0 to 2^64 - 1 and round again."""
+
+LARGEST_SEED = 2**64 - 1
+
+
+def item_seed(seed: int, index: int) -> int:
+    return (seed + index) % (LARGEST_SEED + 1)
