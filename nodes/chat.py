@@ -5,7 +5,7 @@ from comfy_api.v0_0_2 import io, ui
 
 from ..blip3u_core.chat.chat import Chat
 from ..blip3u_core.chat.files import load_chat, save_chat
-from ..blip3u_core.language.prompt import ROLES
+from ..blip3u_core.language.prompt import ROLES, literal
 from .checks import CheckedNode
 from .host.chats import chat_names, chat_to_load, chat_to_save
 from .inputs import chat_input, pictures_in
@@ -53,7 +53,7 @@ class ChatMessage(CheckedNode):
 
     @classmethod
     def execute(cls, role, text, chat=None, image=None) -> io.NodeOutput:
-        return io.NodeOutput((chat or Chat()).say(role, text, pictures_in(image)))
+        return io.NodeOutput((chat or Chat()).say(role, literal(text), pictures_in(image)))
 
 
 class ShowChat(CheckedNode):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..blip3u_core.chat.chat import Chat
 from ..blip3u_core.finite import all_finite
+from .host.parts import present
 
 # What no socket of a model carries.
 DATA = (bool, int, float, str, bytes, list, tuple, dict, set, Tensor)
@@ -222,7 +223,7 @@ def _model(value: Any, given: Any) -> Any:
     if isinstance(value, DATA):
         advice = "Connect the output of that kind: Load BLIP3-U and Load EVA-CLIP give them."
         raise _Unfit(_said(value), f"a {given.get_io_type()}", advice)
-    return value
+    return present(value)
 
 
 CHECKS: Mapping[str, Callable[[Any, Any], Any]] = {

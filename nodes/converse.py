@@ -4,6 +4,7 @@ from comfy_api.v0_0_2 import io
 
 from ..blip3u_core.chat.chat import Chat
 from ..blip3u_core.chat.converse import AUTO, PICTURE_REQUESTS
+from .checks import CheckedNode
 from .host.converse import OwnChat, Settings, answer_message, images_output, shown_images
 from .host.image_generator import ImageGenerator
 from .inputs import chat_input, llm_input, pictures_in
@@ -11,7 +12,7 @@ from .interleave import Interleave, count
 from .types import BLIP3U_CHAT
 
 
-class Converse(io.ComfyNode):
+class Converse(CheckedNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -133,7 +134,7 @@ class Converse(io.ComfyNode):
         clip_vision=None,
     ) -> io.NodeOutput:
         generator = ImageGenerator(llm, model, decoder, vae, seed, steps, decoder_steps, cfg)
-        own = OwnChat.read(conversation, llm.network().tokenizer)
+        own = OwnChat.read(conversation)
         settings = Settings(max_images, max_new_tokens, picture_request, remember_last)
         answer, continued = answer_message(
             generator, chat or Chat(), own, message, pictures_in(image), settings, clip_vision

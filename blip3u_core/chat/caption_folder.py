@@ -12,6 +12,7 @@ from torch import Tensor
 from ..atomic_files import save_picture, write_atomically
 from ..images import rgb_image
 from ..language.generate import OnToken
+from ..language.prompt import literal
 from ..seeds import item_seed
 from .chat import Chat
 from .dialogue import ChatModel, ask_about_each
@@ -84,7 +85,7 @@ def caption_folder(
         sampling = replace(chat_model.sampling, seed=item_seed(chat_model.sampling.seed, part[0]))
         asking = replace(chat_model, sampling=sampling, on_token=progress.on_token(len(part)))
         for index, (text, _) in zip(
-            part, ask_about_each(asking, Chat(), question, pictures), strict=True
+            part, ask_about_each(asking, Chat(), literal(question), pictures), strict=True
         ):
             write_atomically(
                 sidecar(files[index]), lambda file, text=text: file.write(f"{text}\n".encode())

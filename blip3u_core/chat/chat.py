@@ -1,5 +1,6 @@
 """A dialogue as a value: turns with role, text and pictures. Continuing one never changes it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..images import rgb_image
-from ..language.prompt import IMAGE_PAD, IMG, PICTURE, ROLES
+from ..language.prompt import DRAWN_PICTURE, IMAGE_PAD, PICTURE, ROLES, join_words, readable
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,10 +21,10 @@ class Turn:
 
     def parts(self) -> list[str | Tensor]:
         """Texts and pictures in the order in which they are read; no empty texts."""
-        pieces = self.text.split(PICTURE)
-        mixed: list[str | Tensor] = [pieces[0]]
+        pieces = self.text.replace(DRAWN_PICTURE, PICTURE).split(PICTURE)
+        mixed: list[str | Tensor] = [readable(pieces[0])]
         for picture, piece in zip(self.pictures, pieces[1:], strict=True):
-            mixed += [picture, piece]
+            mixed += [picture, readable(piece)]
         return [part for part in mixed if not isinstance(part, str) or part.strip()]
 
 
@@ -31,7 +32,8 @@ def make_turn(role: str, text: str, pictures: Sequence[Tensor] = ()) -> Turn:
     """A checked turn; its pictures are copied as 8-bit RGB, so nobody can change them later.
 
     Args:
-        text: may say where pictures stand (`PICTURE` each); else they come first.
+        text: may say where pictures stand (`PICTURE` each); else they come first. Users' words
+            in it are `literal`.
         pictures: each (H, W, 1 to 4), uint8, or floating point in [0, 1].
 
     Raises: ValueError for an unknown role, an empty turn, a picture in the system turn, or marks
@@ -52,6 +54,12 @@ def make_turn(role: str, text: str, pictures: Sequence[Tensor] = ()) -> Turn:
     if not marks:
         text = PICTURE * len(pictures) + text
     return Turn(role, text, tuple(_frozen(picture) for picture in pictures))
+
+
+def has_half_characters(content: object) -> bool:
+    """Whether a text in decoded JSON holds a lone surrogate, which no file and no token can."""
+    text = json.dumps(content, ensure_ascii=False)
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _frozen(picture: Tensor) -> Tensor:
@@ -90,7 +98,11 @@ class Chat:
             )
         if turn.role == last == "assistant":
             before = self.turns[-1]
-            joined = Turn(turn.role, before.text + turn.text, before.pictures + turn.pictures)
+            joined = Turn(
+                turn.role,
+                join_words(before.text, turn.text),
+                before.pictures + turn.pictures,
+            )
             return Chat((*self.turns[:-1], joined))
         return Chat((*self.turns, turn))
 
@@ -132,7 +144,7 @@ class Chat:
             words = []
             for part in turn.parts():
                 number += not isinstance(part, str)
-                said = part.removesuffix(IMG).strip() if isinstance(part, str) else None
+                said = part.strip() if isinstance(part, str) else None
                 words.append(f"[picture {number}]" if said is None else said)
             lines.append(f"**{turn.role}:** " + " ".join(word for word in words if word))
         return "\n\n".join(lines)

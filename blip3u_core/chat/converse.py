@@ -11,9 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..language.prompt import CONVERSE_ORDERS, IMG, PICTURE
-from ..language.tokenizer import TextTokenizer
-from .chat import Chat, Turn, make_turn
+from ..language.prompt import CONVERSE_ORDERS, DRAWN_PICTURE, IMG, PICTURE, literal, readable
+from .chat import Chat, Turn, has_half_characters, make_turn
 from .dialogue import ChatModel
 from .interleave import Draw, Interleaved, interleave
 
@@ -46,12 +45,11 @@ def converse(
         remember_last: so many turns before the message are read; 0 reads all.
         on_turn: called with the assistant's turn so far, after each token and picture.
 
-    Raises: ValueError for an empty message, control tokens in it, or a conversation longer than
-        the model can read.
+    Raises: ValueError for an empty message, or a conversation longer than the model can read.
     """
     if not message.strip():
         raise ValueError("the message is empty, expected what you want to say. Write it.")
-    refuse_control_tokens(chat_model.llm.tokenizer, "the message", message)
+    message = literal(message)
     known = chat.last_turns(remember_last) if remember_last else chat
     asked = known.say("user", message, pictures)
     answer = interleave(
@@ -79,16 +77,6 @@ def marks_captions(picture_request: str, taught: bool) -> bool:
     return not taught if picture_request == AUTO else picture_request == CAPTION
 
 
-def refuse_control_tokens(tokenizer: TextTokenizer, where: str, text: str) -> None:
-    """Raises ValueError if `text` would be read as the end of a turn, a picture and the like."""
-    found = next((token for token in tokenizer.control_tokens if token in text), None)
-    if found is not None:
-        raise ValueError(
-            f"{where} holds {found!r}, which the language model reads as a control token and not "
-            "as text. Leave it out, or put a space into it."
-        )
-
-
 # ---------------------------------------------------------------- as JSON, pictures by name
 
 
@@ -101,38 +89,34 @@ def conversation_json(chat: Chat, name_of: Callable[[Tensor], str]) -> str:
 
 def turn_content(turn: Turn, name_of: Callable[[Tensor], str]) -> dict[str, Any]:
     """A turn as JSON has it: its role, and texts and pictures in the order of reading."""
-    texts = turn.text.split(PICTURE)
+    texts = [readable(text) for text in turn.text.split(PICTURE)]
     parts: list[Any] = [texts[0]]
     for picture, text in zip(turn.pictures, texts[1:], strict=True):
         parts += [{"picture": name_of(picture)}, text]
     return {"role": turn.role, "parts": [part for part in parts if part]}
 
 
-def read_conversation(
-    text: str, picture_of: Callable[[str], Tensor], tokenizer: TextTokenizer
-) -> Chat:
+def read_conversation(text: str, picture_of: Callable[[str], Tensor]) -> Chat:
     """The chat of `conversation_json`; an empty text is a new conversation.
 
-    Raises: ValueError, naming the turn, for what is no conversation or forges a turn; what
-        `picture_of` raises for a missing picture goes through.
+    Raises: ValueError, naming the turn, for what is no conversation; what `picture_of` raises for a
+        missing picture goes through.
     """
     chat = Chat()
     for index, entry in enumerate(_turns_of(text)):
         where = f"turn {index + 1} of the conversation"
         try:
             role, parts = entry["role"], entry["parts"]
-            words = [part if isinstance(part, str) else PICTURE for part in parts]
             names = [part["picture"] for part in parts if not isinstance(part, str)]
+            words = "".join(literal(p) if isinstance(p, str) else PICTURE for p in parts)
+            if role == "assistant":  # it asked for its pictures
+                words = words.replace(literal(IMG) + PICTURE, DRAWN_PICTURE)
         except (KeyError, TypeError) as error:
             raise ValueError(_broken(f"{where} lacks a part ({error})")) from error
-        for part in parts:
-            if isinstance(part, str):
-                said = part.replace(IMG, "") if role == "assistant" else part
-                refuse_control_tokens(tokenizer, where, said)
         pictures = [picture_of(name) for name in names]
         try:
             silent = role == "assistant" and not parts
-            turn = Turn(role, "") if silent else make_turn(role, "".join(words), pictures)
+            turn = Turn(role, "") if silent else make_turn(role, words, pictures)
             chat = chat.add(turn)
         except ValueError as error:
             raise ValueError(_broken(f"{where}: {error}")) from error
@@ -146,6 +130,8 @@ def _turns_of(text: str) -> list[dict[str, Any]]:
         content = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(_broken(f"it is not JSON ({error})")) from error
+    if has_half_characters(content):
+        raise ValueError(_broken("it holds half a character (a lone UTF-16 surrogate)"))
     known = isinstance(content, dict) and content.get("format") == _FORMAT
     if not known or content.get("version") != _VERSION:
         raise ValueError(_broken(f"it does not say format {_FORMAT!r}, version {_VERSION}"))

@@ -17,6 +17,7 @@ from ..language.prompt import (
     RAW_PICTURE,
     dialogue_text,
     fill_request,
+    literal,
 )
 from ..seeds import item_seed
 from .chat import Chat, Turn
@@ -96,8 +97,8 @@ def drawing_context(
     """
     if template == "raw":
         text = dialogue_text(chat.texts(), None) if chat.turns else ""
-        marked = (text + prompt).replace(RAW_PICTURE, PICTURE)
-        return read_context(llm, marked, [*chat.pictures, *pictures], for_drawing=True)
+        text += literal(prompt).replace(RAW_PICTURE, PICTURE)
+        return read_context(llm, text, [*chat.pictures, *pictures], for_drawing=True)
     if template not in DRAWING_REQUESTS:
         known = ", ".join((*DRAWING_REQUESTS, "raw"))
         raise ValueError(f"the template is {template!r}, expected one of {known}.")
@@ -117,7 +118,10 @@ def drawing_context(
 def ask(
     chat_model: ChatModel, chat: Chat, question: str, pictures: Sequence[Tensor] = ()
 ) -> tuple[str, Chat]:
-    """One question, its pictures before it; the answer, and the chat with both turns."""
+    """One question, its pictures before it; the answer, and the chat with both turns.
+
+    Users' words in the question are `literal`, as in all that a chat says.
+    """
     ((text, continued),) = ask_each(chat_model, [chat.say("user", question, pictures)])
     return text, continued
 
@@ -132,7 +136,8 @@ def ask_about_each(
 def ask_each(chat_model: ChatModel, chats: Sequence[Chat]) -> list[tuple[str, Chat]]:
     """The answer to each chat, and the chat with it. An LLM may say nothing: no check."""
     texts = chat_model.reply(chats)
-    answered = (chat.add(Turn("assistant", text)) for chat, text in zip(chats, texts, strict=True))
+    turns = (Turn("assistant", literal(text)) for text in texts)
+    answered = (chat.add(turn) for chat, turn in zip(chats, turns, strict=True))
     return list(zip(texts, answered, strict=True))
 
 

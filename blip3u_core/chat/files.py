@@ -1,7 +1,6 @@
 """A chat on disk: one JSON file, and its pictures as PNG files beside it."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..atomic_files import save_picture, write_atomically
-from .chat import Chat, Turn, make_turn
+from ..language.prompt import literal_turn
+from .chat import Chat, Turn, has_half_characters, make_turn
 
 _FORMAT = "blip3u-chat"
 _VERSION = 1
@@ -45,7 +45,9 @@ def load_chat(path: Path) -> Chat:
         try:
             pictures = [_load_picture(path, name) for name in entry["pictures"]]
             silent = entry["role"] == "assistant" and entry["text"] == ""
-            turn = Turn("assistant", "") if silent else make_turn(**{**entry, "pictures": pictures})
+            text = literal_turn(entry["text"], len(pictures))
+            told = {**entry, "text": text, "pictures": pictures}
+            turn = Turn("assistant", "") if silent else make_turn(**told)
             chat = chat.add(turn)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(_broken(path, f"turn {index + 1} lacks a part ({error})")) from error
@@ -59,7 +61,7 @@ def _read_turns(path: Path) -> list[dict[str, Any]]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(_broken(path, f"it is not JSON ({error})")) from error
-    if re.search("[\ud800-\udfff]", json.dumps(content, ensure_ascii=False)):
+    if has_half_characters(content):
         raise ValueError(_broken(path, "it holds half a character (a lone UTF-16 surrogate)"))
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(_broken(path, f"it does not say format {_FORMAT!r}"))

@@ -24,7 +24,10 @@ from ..language.prompt import (
     SYSTEM_PROMPT,
     caption_text,
     fill_request,
+    join_words,
+    literal,
 )
+from ..language.prompt import readable as as_typed
 from .chat import Chat, Turn, make_turn
 from .dialogue import ChatModel, ask, chat_context
 
@@ -68,7 +71,7 @@ class Interleaved:
 def readable(marked: str) -> str:
     """An answer with picture marks, as people read it."""
     numbers = iter(range(1, marked.count(PICTURE) + 1))
-    return _PLACE.sub(lambda _: f" [picture {next(numbers)}] ", marked).strip()
+    return as_typed(_PLACE.sub(lambda _: f" [picture {next(numbers)}] ", marked)).strip()
 
 
 def ask_for_story(chat: Chat, prompt: str, writes_sign: bool) -> Chat:
@@ -190,7 +193,8 @@ class _Story:
         ids = self._write(chat_context(llm, with_orders(self.chat, self.orders)))
         self.tokens_left -= len(ids)
         asks = bool(ids) and ids[-1] == llm.tokenizer.img_token_id
-        self.marked += llm.tokenizer.decode(ids[:-1] if asks else ids)
+        words = literal(llm.tokenizer.decode(ids[:-1] if asks else ids))
+        self.marked = join_words(self.marked, words)
         if asks:
             self.wish, self.mark = (len(self.marked), len(self.marked)), DRAWN_PICTURE
             return PictureRequest(chat_context(llm, self.chat, for_drawing=True))
@@ -250,7 +254,8 @@ class _Story:
         return ids[-1] == tokenizer.img_token_id or closed
 
     def _on_token(self, written: list[list[int]], done: int, _: int) -> None:
-        text = self.marked + self.chat_model.llm.tokenizer.decode(written[0], unfinished=True)
+        words = self.chat_model.llm.tokenizer.decode(written[0], unfinished=True)
+        text = join_words(self.marked, literal(words))
         self._tell(text)
         if self.chat_model.on_token is not None:
             total = self.chat_model.sampling.max_new_tokens

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 THRESHOLD = 0.55  # lengths of a typical token; this and BLUR by `benchmarks/edit_settings.py`
@@ -44,34 +43,48 @@ def difference_mask(
     if threshold < 0 or blur < 0:
         raise ValueError(f"threshold is {threshold} and blur is {blur}, expected 0 or more.")
     distance = feature_difference(features_a, features_b)
-    changed = (distance > threshold).float()[:, None]  # (B, 1, H, W)
-    rows, columns = changed.shape[-2:]
-    mask = F.interpolate(changed, (height, width), mode="nearest-exact")
-    for dim, sigma in ((2, blur * height / rows), (3, blur * width / columns)):
-        mask = blur_axis(grow_axis(mask, round(GROWTH * sigma), dim), sigma, dim)
-    return mask[:, 0].clamp(0, 1)
+    changed = (distance > threshold).float()  # (B, H, W)
+    tall = spread_axis(changed.transpose(1, 2), height, blur)  # (B, W, height)
+    return spread_axis(tall.transpose(1, 2), width, blur).clamp_(0, 1)
 
 
-def grow_axis(mask: Tensor, radius: int, dim: int) -> Tensor:
-    """Maximum over `radius` pixels on both sides along `dim` of (B, 1, H, W)."""
-    size, pad = (
-        ((2 * radius + 1, 1), (radius, 0)) if dim == 2 else ((1, 2 * radius + 1), (0, radius))
-    )
-    return F.max_pool2d(mask, size, stride=1, padding=pad)
+def spread_axis(tokens: Tensor, size: int, blur: float) -> Tensor:
+    """Tokens (..., n) as `size` pixels, each grown on both sides, then blurred; (..., size).
+
+    Along an axis the grown tokens are pieces of one value between a few borders, and so is their
+    blur a sum of as many weights a pixel: no window is moved, whatever its width.
+    """
+    count = tokens.shape[-1]
+    sigma = blur * size / count  # pixels
+    radius = round(GROWTH * sigma)
+    owner = torch.arange(0.5, size) * count / size
+    owner = owner.long().clamp(max=count - 1)  # the token of each pixel
+    shown = owner.unique().tolist()
+    starts = [max(0, int((owner < token).sum()) - radius) for token in shown]
+    ends = [min(size, int((owner <= token).sum()) + radius) for token in shown]
+    borders = sorted({0, size, *starts, *ends})
+    pieces = []
+    for border in borders[:-1]:
+        over = [t for t, a, b in zip(shown, starts, ends, strict=True) if a <= border < b]
+        pieces.append(tokens[..., over].amax(-1))
+    weights = piece_weights(borders, sigma).to(tokens)
+    return torch.stack(pieces, -1) @ weights
 
 
-def blur_axis(mask: Tensor, sigma: float, dim: int) -> Tensor:
-    """Gaussian blur of (B, 1, H, W) along `dim`, borders repeated; `sigma` in pixels, 0 = none."""
-    radius = int(3 * sigma + 0.5)
-    if radius == 0:
-        return mask
-    offsets = torch.arange(-radius, radius + 1, dtype=mask.dtype, device=mask.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    vertical = dim == 2
-    pad = (0, 0, radius, radius) if vertical else (radius, radius, 0, 0)
-    weight = kernel[None, None, :, None] if vertical else kernel[None, None, None, :]
-    return F.conv2d(F.pad(mask, pad, mode="replicate"), weight)
+def piece_weights(borders: list[int], sigma: float) -> Tensor:
+    """How much of each piece a blurred pixel holds, (pieces, size); the outer ones never end.
+
+    Source: Gaussian blur, cut at three standard deviations; the sum of a piece's weights is a
+    difference of two cumulative sums.
+    """
+    size, radius = borders[-1], int(3 * sigma + 0.5)
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2) if radius else torch.ones(1).double()
+    below = torch.cat([kernel.new_zeros(1), (kernel / kernel.sum()).cumsum(0)])  # of offsets < i
+    reach = torch.tensor(borders, dtype=torch.long)[:, None] - torch.arange(size)  # (K + 1, size)
+    sums = below[(reach + radius).clamp(0, 2 * radius + 1)]
+    sums[0], sums[-1] = 0.0, 1.0
+    return sums.diff(dim=0).float()
 
 
 def check_pair(features_a: Tensor, features_b: Tensor) -> None:

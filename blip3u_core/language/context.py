@@ -63,7 +63,7 @@ def read_context(
     """Tokenise a text and give each of its `<|image_pad|>` as many tokens as its picture has.
 
     Args:
-        text: with one `<|image_pad|>` per picture, in order.
+        text: with one `<|image_pad|>` per picture, in order; users' words in it are `literal`.
         pictures: each (H, W, 1 to 4), uint8, or floating point in [0, 1].
         for_drawing: pictures become squares of the checkpoint's generation size and positions
             are plain, as in the reference's generation pass; else as in its answers.

@@ -3,20 +3,28 @@
 A text names each picture it shows with `PICTURE`, in order; its one `<|image_pad|>` grows to as
 many tokens as the picture has. The same constants teach blip3u-tiny (`training/`), so that it
 hears what the nodes send.
+
+Marks become special tokens, and come from here alone: what users type, what models answered and
+what a file says goes through `literal` first, after which a mark in it is ordinary text.
 """
 
 from __future__ import annotations
+
+import re
 
 SYSTEM_PROMPT = "You are a helpful assistant."
 ROLES = ("system", "user", "assistant")
 
 IMG = "[IMG]"  # the LLM's wish to draw; the latent queries follow it
 IMAGE_PAD = "<|image_pad|>"
-PICTURE = f"<|vision_start|>{IMAGE_PAD}<|vision_end|>"  # one picture that the LLM looks at
+VISION_START = "<|vision_start|>"
+VISION_END = "<|vision_end|>"
+PICTURE = f"{VISION_START}{IMAGE_PAD}{VISION_END}"  # one picture that the LLM looks at
 DRAWN_PICTURE = IMG + PICTURE  # inside an interleaved answer: asked for, drawn, shown
 RAW_PICTURE = "<image>"  # how a raw prompt says where a picture stands, as in the reference
 TURN_START = "<|im_start|>"
 TURN_END = "<|im_end|>"
+MARKS = (IMG, IMAGE_PAD, VISION_START, VISION_END, TURN_START, TURN_END)
 
 CAPTION_REQUEST = "Please generate image based on the following caption: {prompt}"
 INSTRUCTION_REQUEST = "{pictures}\n{prompt}"
@@ -30,9 +38,8 @@ DESCRIBE_REQUEST = "{pictures}Describe this picture completely."
 REWRITE_REQUEST = (
     "Rewrite the description after this edit, keeping all that the edit does not mention: {prompt}"
 )
-INTERLEAVE_REQUEST = (
-    "{pictures}{prompt}\nTell it in text and pictures. Write [IMG] where a picture belongs."
-)
+INTERLEAVE_ORDER = "\nTell it in text and pictures. Write [IMG] where a picture belongs."
+INTERLEAVE_REQUEST = "{pictures}{prompt}" + INTERLEAVE_ORDER
 
 MARKED_INTERLEAVE_REQUEST = (
     "{pictures}{prompt}\nTell it in text and pictures. Where a picture belongs, write a complete "
@@ -54,7 +61,50 @@ MARKED_EDIT_END = "</edit>"  # the same for a changed picture, `<edit>` before i
 
 def fill_request(request: str, prompt: str = "", num_pictures: int = 0) -> str:
     """One of the `..._REQUEST` texts, with the user's words and the marks of the pictures."""
-    return request.format(prompt=prompt, pictures=PICTURE * num_pictures)
+    return request.format(prompt=literal(prompt), pictures=PICTURE * num_pictures)
+
+
+_JOINER = "\N{WORD JOINER}"  # invisible; inside a mark it says that the mark is text
+_MARK = re.compile("(" + "|".join(map(re.escape, MARKS)) + ")")
+_LITERAL_MARK = re.compile(
+    "|".join(
+        re.escape(mark[:place] + _JOINER + mark[place:])
+        for mark in MARKS
+        for place in range(1, len(mark))
+    )
+)
+_ORDER = re.compile(f"({re.escape(INTERLEAVE_ORDER)}\\Z)")
+_ORDER_OR_PICTURE = re.compile(f"{_ORDER.pattern[:-1]}|(?:{re.escape(IMG)})?{re.escape(PICTURE)})")
+
+
+def literal(text: str) -> str:
+    """Words in which no mark acts. Twice is the same as once."""
+    return _MARK.sub(lambda mark: mark[0][0] + _JOINER + mark[0][1:], text)
+
+
+def readable(text: str) -> str:
+    """Literal words as they were typed."""
+    return _LITERAL_MARK.sub(lambda mark: mark[0].replace(_JOINER, ""), text)
+
+
+def literal_turn(text: str, num_pictures: int) -> str:
+    """A turn of a file: marks act where its pictures stand and in our own request for a story."""
+    pieces = (_ORDER_OR_PICTURE if num_pictures else _ORDER).split(text)
+    return "".join(piece if i % 2 else literal(piece) for i, piece in enumerate(pieces))
+
+
+def join_words(before: str, after: str) -> str:
+    """Two texts as one, with no new mark where they meet."""
+    for mark in MARKS:
+        for place in range(1, len(mark)):
+            if before.endswith(mark[:place]) and after.startswith(mark[place:]):
+                return before + _JOINER + after
+    return before + after
+
+
+def split_marks(text: str) -> list[str]:
+    """Words and marks by turns, words first and last (maybe empty), still literal."""
+    return _MARK.split(text)
 
 
 def open_turn_text(role: str, text: str = "") -> str:

@@ -16,7 +16,7 @@ from tokenizers.models import BPE
 from ..weights.config import STRICT, part_of, read_config, read_value
 from ..weights.json_files import ADVICE, parse_json, shown
 from .config import TokenId, asset_name
-from .prompt import IMAGE_PAD, IMG, TURN_END
+from .prompt import IMAGE_PAD, IMG, MARKS, TURN_END, readable, split_marks
 
 # Where Qwen2 cuts a text before byte-pair encoding (contractions, words, single digits, ...).
 _WORDS = (
@@ -53,12 +53,22 @@ class TextTokenizer:
 
     def __init__(self, assets: Mapping[str, str]) -> None:
         self._tokenizer = _read(assets)
+        self._words = _without_special_tokens(self._tokenizer)
         self.img_token_id = self._special(IMG, "the sign to draw")
         self.image_pad_id = self._special(IMAGE_PAD, "a picture's place")
         self.turn_end_id = self._special(TURN_END, "the end of a turn")
+        found = {mark: self._tokenizer.token_to_id(mark) for mark in MARKS}
+        self._marks = {mark: number for mark, number in found.items() if number is not None}
 
     def encode(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        """Token ids. Only the marks of `prompt` become special tokens, and no literal one does."""
+        ids: list[int] = []
+        for piece in split_marks(text):
+            if piece in self._marks:
+                ids.append(self._marks[piece])
+            elif piece:
+                ids += self._words.encode(readable(piece), add_special_tokens=False).ids
+        return ids
 
     def decode(
         self, ids: Sequence[int], keep_special: bool = False, unfinished: bool = False
@@ -66,12 +76,6 @@ class TextTokenizer:
         """The text of `ids`; of an `unfinished` one without a last character still to complete."""
         text = self._tokenizer.decode(list(ids), skip_special_tokens=not keep_special)
         return text.rstrip("\N{REPLACEMENT CHARACTER}") if unfinished else text
-
-    @property
-    def control_tokens(self) -> list[str]:
-        """Texts that are read as one token of their own wherever they stand, longest first."""
-        added = self._tokenizer.get_added_tokens_decoder().values()
-        return sorted((token.content for token in added), key=len, reverse=True)
 
     def __len__(self) -> int:
         return self._tokenizer.get_vocab_size()
@@ -89,6 +93,16 @@ class TextTokenizer:
                 "tokenizer of another model: use the tokenizer files of the BLIP3-U checkpoint."
             )
         return number
+
+
+def _without_special_tokens(tokenizer: Tokenizer) -> Tokenizer:
+    """The same vocabulary (not a copy), for words alone."""
+    words = Tokenizer(tokenizer.model)
+    if tokenizer.normalizer is not None:
+        words.normalizer = tokenizer.normalizer
+    if tokenizer.pre_tokenizer is not None:
+        words.pre_tokenizer = tokenizer.pre_tokenizer
+    return words
 
 
 def _read(assets: Mapping[str, str]) -> Tokenizer:

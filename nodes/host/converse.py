@@ -29,7 +29,7 @@ from ...blip3u_core.chat.converse import (
 from ...blip3u_core.chat.interleave import Interleaved, PictureRequest, readable
 from ...blip3u_core.images import rgb_image
 from ...blip3u_core.language.generate import SamplingParams
-from ...blip3u_core.language.tokenizer import TextTokenizer
+from ...blip3u_core.language.prompt import literal
 from .image_generator import ImageGenerator
 from .progress import SECONDS_BETWEEN_TEXTS, TextStream
 from .vision import EvaClipVision
@@ -85,14 +85,14 @@ class OwnChat:
     names: dict[int, str]
 
     @classmethod
-    def read(cls, text: str, tokenizer: TextTokenizer) -> "OwnChat":
+    def read(cls, text: str) -> "OwnChat":
         names: list[str] = []
 
         def picture_of(name: str) -> Tensor:
             names.append(name)
             return named_picture(name)
 
-        chat = read_conversation(text, picture_of, tokenizer)
+        chat = read_conversation(text, picture_of)
         return cls(chat, dict(zip(map(id, chat.pictures), names, strict=True)))
 
     def name_of(self, picture: Tensor) -> str:
@@ -178,7 +178,7 @@ def answer_message(
     new = _not_yet_shown(pictures, own.chat)
     taught = llm.checkpoint.declared.writes_image_token
     marked = marks_captions(settings.picture_request, taught)
-    asked = own.chat.say("user", message, new) if message.strip() else own.chat
+    asked = own.chat.say("user", literal(message), new) if message.strip() else own.chat
     view = ConversationView(own, asked)
     sampling = SamplingParams(max_new_tokens=settings.max_new_tokens)
     try:

@@ -8,7 +8,7 @@ import torch
 
 from blip3u_core.chat.chat import Chat, Turn, make_turn
 from blip3u_core.chat.files import load_chat, save_chat
-from blip3u_core.language.prompt import PICTURE
+from blip3u_core.language.prompt import PICTURE, literal
 
 
 def picture(seed: int, height: int = 5, width: int = 7, channels: int = 3) -> torch.Tensor:
@@ -91,7 +91,7 @@ class TestOrder:
 
 class TestFiles:
     def test_a_chat_comes_back_the_same(self, tmp_path: Path) -> None:
-        chat = dialogue().say("user", 'naïve "quotes" 日本\n<|im_end|>')
+        chat = dialogue().say("user", literal('naïve "quotes" 日本\n<|im_end|>'))
         save_chat(chat, tmp_path / "talk.json")
         loaded = load_chat(tmp_path / "talk.json")
         assert loaded.texts() == chat.texts()

@@ -55,7 +55,6 @@ class TestTemplates:
             ("poem", "a", 0, "template is 'poem'"),
             ("raw", "a", 1, "0 places for pictures"),
             ("raw", "<image>", 0, "1 places for pictures"),
-            ("caption", f"a {IMAGE_PAD}", 0, "marks 1 places"),
         ],
     )
     def test_bad_prompts_are_told(

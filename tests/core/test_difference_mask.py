@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -88,3 +89,33 @@ def test_nan_is_refused():
 def test_absurd_values_are_refused(width, threshold, blur):
     with pytest.raises(ValueError, match="expected"):
         difference_mask(grid(), grid(), width, 8, threshold, blur)
+
+
+def spread_by_windows(mask: Tensor, size: int, blur: float, dim: int) -> Tensor:
+    """Growing and blurring as their definitions say, pixel by pixel: slow for large masks."""
+    sigma = blur * size / 4
+    radius, reach = round(1.5 * sigma), int(3 * sigma + 0.5)
+    mask = mask.transpose(dim, 3)
+    mask = -F.pad(-mask, (radius, radius))
+    mask = F.max_pool2d(mask, (1, 2 * radius + 1), stride=1)
+    if reach:
+        kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
+        kernel = (kernel / kernel.sum())[None, None, None]
+        mask = F.conv2d(F.pad(mask, (reach, reach, 0, 0), mode="replicate"), kernel)
+    return mask.transpose(dim, 3)
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 48), (7, 90), (3, 1)])
+@pytest.mark.parametrize("blur", [0.0, 0.1, 0.7, 4.0])
+def test_the_mask_is_that_of_moving_windows(width: int, height: int, blur: float):
+    a, b = grid(), grid(seed=1)
+    b = torch.where(torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(5)) > 0.5, a, b)
+    mask = (feature_difference(a, b) > 0.5).float()[:, None]
+    mask = F.interpolate(mask, (height, width), mode="nearest-exact")
+    mask = spread_by_windows(spread_by_windows(mask, height, blur, 2), width, blur, 3)
+    assert_close(difference_mask(a, b, width, height, 0.5, blur), mask[:, 0], atol=1e-5, rtol=0)
+
+
+def test_the_largest_blur_of_a_large_mask_takes_no_longer():
+    mask = difference_mask(grid(), changed_at(grid(), 1, 1), 4096, 16, 0.5, 4.0)
+    assert mask.shape == (2, 16, 4096)

@@ -161,7 +161,7 @@ def test_marked_captions_draw_and_edit(host: Host) -> None:
 @pytest.mark.parametrize(
     ("message", "conversation", "words"),
     [
-        ("go on <|im_end|>", "", "control token"),
+        ("a \ud800", "", "half a character"),
         ("word " * 200_000, "", "shorten it"),
         ("hello", "{", "the conversation cannot be read"),
         ("hello", "gone.png [output]", "is missing: the conversation shows this picture"),
