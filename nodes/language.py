@@ -44,7 +44,8 @@ class VisualTokens(CheckedNode):
                     options=["caption", "instruction", "raw"],
                     default="caption",
                     tooltip="caption: a description of the picture. instruction: what to do with "
-                    "the connected images. raw: the text as it is, <image> marks each picture.",
+                    "the connected images. raw: the text as it is, special tokens act and "
+                    "<image> marks each picture.",
                 ),
                 *image_inputs(),
                 chat_input("A dialogue before the prompt; its pictures are seen too."),

@@ -90,14 +90,14 @@ def drawing_context(
     Args:
         template: "caption" or "instruction" put the prompt into a user turn behind `chat`; an
             empty prompt draws from the chat itself. "raw" puts the text behind the chat as it
-            is, with `<image>` where each picture stands.
+            is, with marks that act and `<image>` where each picture stands.
 
     Raises: ValueError for an unknown template, for nothing to draw from, and for pictures that
         the template has no place for.
     """
     if template == "raw":
         text = dialogue_text(chat.texts(), None) if chat.turns else ""
-        text += literal(prompt).replace(RAW_PICTURE, PICTURE)
+        text += prompt.replace(RAW_PICTURE, PICTURE)
         return read_context(llm, text, [*chat.pictures, *pictures], for_drawing=True)
     if template not in DRAWING_REQUESTS:
         known = ", ".join((*DRAWING_REQUESTS, "raw"))

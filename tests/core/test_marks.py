@@ -90,12 +90,7 @@ def test_no_mark_arises_where_two_texts_meet() -> None:
 
 @pytest.mark.parametrize(
     ("template", "typed"),
-    [
-        (template, typed)
-        for template in ("caption", "raw", "instruction")
-        for typed in TYPED
-        if (template, typed) != ("raw", "<image>")  # there it says where a picture stands
-    ],
+    [(template, typed) for template in ("caption", "instruction") for typed in TYPED],
 )
 def test_nothing_typed_acts_in_a_drawing(llm, template: str, typed: str) -> None:
     chat = Chat().say("user", literal("<image> " + typed)).say("assistant", literal(typed))
@@ -103,6 +98,14 @@ def test_nothing_typed_acts_in_a_drawing(llm, template: str, typed: str) -> None
     plain = drawing_context(llm, Chat().say("user", "x").say("assistant", "y"), template, "z")
     ours = {llm.tokenizer.encode(mark)[0] for mark in MARKS}
     assert [i for i in context.ids if i in ours] == [i for i in plain.ids if i in ours]
+
+
+def test_a_raw_prompt_is_a_template_of_its_own(llm) -> None:
+    chat = Chat().say("user", "<image>").say("assistant", "y")  # this one is no picture
+    text = "<|im_start|>user\n<image>a<|im_end|>\n"
+    context = drawing_context(llm, chat, "raw", text, [torch.zeros(28, 28, 3)])
+    assert len(context.pictures) == 1
+    assert context.ids.count(llm.tokenizer.turn_end_id) == 4
 
 
 def test_an_answer_with_marks_is_text_in_the_next_turn(llm, monkeypatch) -> None:
