@@ -2,10 +2,13 @@
 
 from comfy_api.v0_0_2 import io, ui
 
+from .checks import CheckedNode
 from .host.lora import lora_files, lora_path, with_lora
 
 
-class LoadLora(io.ComfyNode):
+class LoadLora(CheckedNode):
+    growing_lists = frozenset({"lora_name"})
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -2,10 +2,13 @@
 
 from comfy_api.v0_0_2 import io
 
+from .checks import CheckedNode
 from .host.saved_weights import saved_files, saved_path, with_saved_weights
 
 
-class LoadSavedWeights(io.ComfyNode):
+class LoadSavedWeights(CheckedNode):
+    growing_lists = frozenset({"file"})
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -118,6 +118,12 @@ def test_nodes_use_the_host_through_one_door(file: Path) -> None:
             assert name.startswith("<pack>.nodes.host"), f"nodes/host must not know {name}"
 
 
+def test_every_node_checks_what_it_is_given() -> None:
+    for file in (ROOT / "nodes").glob("*.py"):
+        if file.name != "checks.py":
+            assert "(io.ComfyNode)" not in file.read_text("utf-8"), f"{file.name}: CheckedNode"
+
+
 def test_nothing_is_imported_before_the_host_asks() -> None:
     assert imports(ROOT / "__init__.py") == ["<pack>.nodes"]
     top_level = ast.parse((ROOT / "__init__.py").read_text("utf-8")).body
