@@ -28,10 +28,13 @@ from .parts import present
 from .patchers import patcher_for
 from .placement import place_stage
 from .progress import check_interrupted
+from .refused import refuse_options, refuse_patches
 from .unet_config import host_unet_config
 
 SDXL_SCALE = 0.13025
 SCORES_AT_ONCE = 2**28  # of queries and keys: a second or two of a processor, then Cancel counts
+DECODER = "the decoder"  # in messages
+OTHERS_BLOCKS = frozenset({"dit"})  # transformer blocks; the UNet calls every other patch
 
 
 def load_decoder(
@@ -113,8 +116,13 @@ class ClipFeatureDecoder(SDXL):
         self.model_sampling = decoder_sampling(config, model_type)
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
+        refuse_options(kwargs, DECODER)
         self._check_conditioning(kwargs.get("cross_attn"), kwargs.get("pooled_output"))
         return super().extra_conds(**kwargs)
+
+    def apply_model(self, *args: Any, transformer_options: Any = None, **kwargs: Any) -> Tensor:
+        refuse_patches(transformer_options or {}, DECODER, OTHERS_BLOCKS)
+        return super().apply_model(*args, transformer_options=transformer_options or {}, **kwargs)
 
     def encode_adm(self, **kwargs: Any) -> Tensor:
         """The pooled features and the six time ids, (B, C + 6 * width of one id)."""

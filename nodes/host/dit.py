@@ -17,7 +17,7 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrapper
 from torch import Tensor
 
 from ...blip3u_core.features.config import NextDiTConfig
-from ...blip3u_core.features.flow import NUM_STEPS
+from ...blip3u_core.features.flow import NUM_STEPS, timesteps_of
 from ...blip3u_core.features.nextdit import (
     Modulation,
     NextDiT,
@@ -31,12 +31,14 @@ from .memory import report_fit, report_samplings
 from .parts import present
 from .patchers import patcher_for
 from .placement import place_stage
+from .refused import refuse_options, refuse_patches
 
 # Divisible by every usual number of steps, so that the host's `simple` picks the exact sigmas.
 TABLE_SIZE = 50_400
 SMALLEST_SIGMA = 1e-3  # as of the host's own flow models; `karras` and others end there
 LARGEST_GRID = 4  # times the checkpoint's own
 PREVIEW_ITERATIONS = 8
+DIT = "the feature DiT"  # in messages
 
 
 def load_dit(
@@ -157,7 +159,13 @@ class HostedNextDiT(NextDiT):
     """The network as the host calls it: with what a sampling has prepared, or with plain tokens.
 
     `conditions` are Conditions when `modulation` comes with them, else Rows.
+    `feature_timesteps` are whole numbers, 1000 sigma, whatever sampling object lies on the model.
     """
+
+    @property
+    def in_channels(self) -> int:
+        """C, as stock nodes ask a network for it."""
+        return self.config.in_channels
 
     def forward(  # type: ignore[override]
         self,
@@ -168,8 +176,10 @@ class HostedNextDiT(NextDiT):
         transformer_options: Mapping[str, Any] = MappingProxyType({}),
         conditions: tuple[Any, ...] | None = None,
         modulation: Modulation | None = None,
+        feature_timesteps: Tensor | None = None,
         **_: Any,
     ) -> Tensor:
+        timesteps = timesteps if feature_timesteps is None else feature_timesteps
         wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, transformer_options)
         executor = WrapperExecutor.new_class_executor(self._forward, self, wrappers)
         return executor.execute(x, timesteps, context, conditions, modulation, transformer_options)
@@ -206,6 +216,7 @@ class ClipFeatureDiT(BaseModel):
         self.latent_format = FeatureFormat(self.diffusion_model)
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
+        refuse_options(kwargs, DIT)
         tokens = self._checked_tokens(kwargs.get("cross_attn"), kwargs["noise"])
         # Weight hooks change the weights from step to step, training needs every step's graph.
         if kwargs.get("hooks") is not None or torch.is_grad_enabled():
@@ -224,7 +235,9 @@ class ClipFeatureDiT(BaseModel):
         conditions: tuple[Rows, ...] | None = None,
         **kwargs: Any,
     ) -> Tensor:
+        refuse_patches(transformer_options, DIT)
         kwargs["transformer_options"] = transformer_options
+        kwargs["feature_timesteps"] = timesteps_of(t)
         if conditions is not None:
             kwargs["modulation"] = self._modulation(t, conditions, transformer_options)
             kwargs["conditions"] = repeated(conditions)
@@ -247,7 +260,7 @@ class ClipFeatureDiT(BaseModel):
         return Modulation(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def _timesteps(self, sigmas: Tensor) -> list[int]:
-        return self.model_sampling.timestep(sigmas).long().tolist()
+        return timesteps_of(sigmas).tolist()
 
     def _checked_tokens(self, tokens: Tensor | None, noise: Tensor) -> Tensor:
         config = self.network_config

@@ -97,10 +97,10 @@ def start_features(
 
 
 def shifted(sigmas: Tensor, patcher: ModelPatcher) -> Tensor:
-    """The schedule as a shift patched onto the model (ModelSamplingSD3) bends it."""
+    """The schedule as a shift on the model (ModelSamplingSD3, AuraFlow, Flux) bends it."""
     feature_model(patcher)
-    shift = getattr(patcher.get_model_object("model_sampling"), "shift", 1.0)
-    return comfy.model_sampling.time_snr_shift(shift, sigmas)
+    sampling = patcher.get_model_object("model_sampling")
+    return torch.tensor([sampling.percent_to_sigma(1 - sigma) for sigma in sigmas.tolist()])
 
 
 def mixes_items(sampler_name: str) -> bool:
