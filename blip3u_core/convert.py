@@ -133,7 +133,7 @@ def _check_config(stage: Stage, config: Mapping[str, Any]) -> None:
     elif stage.name == "vae":
         VaeConfig.from_json(stage.config)
     else:
-        EvaClipConfig.from_weights({**config, **stage.config}, shapes)
+        EvaClipConfig.from_weights(stage.joined_with(config), shapes)
 
 
 def _stage_or_none(checkpoint: Checkpoint, name: str) -> Stage | None:
@@ -151,7 +151,7 @@ def _metadata(checkpoint: Checkpoint, stage: Stage) -> dict[str, str]:
     elif stage.name == "unet":
         values["scheduler_config"] = checkpoint.scheduler_config
     elif stage.name == "vision_tower":
-        both = {**checkpoint.config, **stage.config}
+        both = stage.joined_with(checkpoint.config)
         values["config"] = {key: both[key] for key in TOWER_KEYS if key in both}
     return {key: json.dumps(value) for key, value in values.items()}
 

@@ -237,7 +237,7 @@ class Stages:
         """
         stage = self._tower_stage()
         config = EvaClipConfig.from_weights(
-            {**self.checkpoint.config, **stage.config}, stage.shapes()
+            stage.joined_with(self.checkpoint.config), stage.shapes()
         )
         tower = EvaClip(config, device="meta")
         assign_weights(tower, stage, self.dtype)

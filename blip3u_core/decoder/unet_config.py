@@ -129,7 +129,8 @@ class UNetConfig:
     def for_diffusers(self) -> dict[str, Any]:
         """The same as diffusers' own class takes it; nothing that was not checked."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**values, "block_out_channels": values.pop("widths")}
+        values["block_out_channels"] = values.pop("widths")
+        return values
 
 
 PER_LEVEL = (

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from ..weights.config import STRICT, Layers, Positive, Size, feature_grid, read_config
+from ..weights.json_files import source_of
 from ..weights.sizes import Shapes, count_layers, shape_of
 
 
@@ -66,4 +67,4 @@ class NextDiTConfig:
             "time_dim": time_dim,
             "frequency_dim": frequency_dim,
         }
-        return read_config(cls, sizes, "the feature DiT's weights")
+        return read_config(cls, sizes, source_of(shapes, "the feature DiT's weights"))

@@ -18,6 +18,7 @@ from torch.nn.functional import avg_pool2d, gelu, scaled_dot_product_attention
 
 from ..images import rgb_image
 from ..weights.config import STRICT, Layers, Size, part_of, read_config
+from ..weights.json_files import source_of
 from ..weights.sizes import count_layers, shape_of
 
 # OpenAI CLIP's channel statistics, which EVA-CLIP kept.
@@ -87,21 +88,22 @@ class EvaClipConfig:
         """
         mlp_width, width = shape_of(shapes, "blocks.0.mlp.fc1.weight", 2, NETWORK)
         num_positions = shape_of(shapes, "pos_embed", 3, NETWORK)[1]
+        where = source_of(config, "config.json")
         inside = read_config(_Inside, config, "config.json")
         tower = read_config(_Tower, part_of(config, "vision_cfg", "config.json"), "config.json")
         head_width = tower.head_width or KNOWN_HEAD_WIDTHS.get(inside.gen_vision_tower)
         if head_width is None or width % head_width:
             raise ValueError(
-                f"the EVA-CLIP tower is {width} wide and its config says head_width {head_width}, "
+                f"{where} says head_width {head_width} and the EVA-CLIP tower is {width} wide; "
                 "expected a divisor in vision_cfg.head_width. Put the tower's own JSON beside its "
                 "weights."
             )
         side, pooling = isqrt(num_positions - 1), inside.pooling
         if side**2 + 1 != num_positions or side == 0 or side % pooling:
             raise ValueError(
-                f"the tower has {num_positions} positions, expected a class token and a square of "
-                f"patches that {pooling} x {pooling} pooling divides. Check gen_pooling in "
-                "config.json, or take another tower."
+                f"{where}: the tower has {num_positions} positions, expected a class token and a "
+                f"square of patches that {pooling} x {pooling} pooling divides. Check gen_pooling "
+                "in config.json, or use another tower."
             )
         sizes = {
             "patch_size": shape_of(shapes, "patch_embed.proj.weight", 4, NETWORK)[-1],
@@ -113,7 +115,7 @@ class EvaClipConfig:
             "pooling": pooling,
             "final_norm": "norm.weight" in shapes,
         }
-        return read_config(cls, sizes, "the EVA-CLIP tower's weights")
+        return read_config(cls, sizes, source_of(shapes, "the EVA-CLIP tower's weights"))
 
 
 class EvaClip(nn.Module):

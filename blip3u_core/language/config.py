@@ -16,7 +16,7 @@ from ..weights.config import (
     part_of,
     read_config,
 )
-from ..weights.json_files import JsonObject, parse_json, source_of
+from ..weights.json_files import FileContent, parse_json, source_of
 from ..weights.sizes import Shapes, count_layers, shape_of
 
 CONFIG = "config.json"
@@ -41,7 +41,7 @@ class TextConfig:
     vocab_size: Size
     max_positions: Annotated[Size, Field(alias="max_position_embeddings")]  # tokens it can read
     norm_eps: Annotated[float, Field(alias="rms_norm_eps", gt=0, le=0.1)]
-    rope_theta: Annotated[float, Field(gt=1, le=1e12)]
+    rope_theta: Annotated[float, Field(gt=1, le=1e10)]
     # Frequencies that turn with time, height and width.
     rope_sections: Annotated[
         tuple[Annotated[int, Field(ge=0, le=4096)], ...], Channels, Field(alias="mrope_section")
@@ -84,10 +84,10 @@ class TextConfig:
         # transformers leaves out of a nested part what its class has by itself.
         usual = {"rope_theta": 1e6, "max_position_embeddings": 32768} if nested else {}
         values = {**usual, **config, **nested, **said}
-        return read_config(cls, JsonObject(values, source_of(config, CONFIG)), CONFIG)
+        return read_config(cls, FileContent(values, source_of(config, CONFIG)), CONFIG)
 
 
-def _rope_parameters(*places: Mapping[str, Any]) -> list[JsonObject]:
+def _rope_parameters(*places: Mapping[str, Any]) -> list[FileContent]:
     return [part_of(place, "rope_parameters", CONFIG) for place in places]
 
 
@@ -149,7 +149,7 @@ class VisionConfig:
                 "of BLIP3-U, which sees pictures. Download the checkpoint's config.json again."
             )
         usual = {"out_hidden_size": config.get("hidden_size")}
-        return read_config(cls, JsonObject({**usual, **vision}, vision.source), CONFIG)
+        return read_config(cls, FileContent({**usual, **vision}, vision.source), CONFIG)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -245,7 +245,7 @@ class ImageConfig:
         }
         silent = ("min_pixels", "max_pixels", "image_mean", "image_std")
         values = {k: v for k, v in said.items() if v is not None or k not in silent}
-        return read_config(cls, JsonObject({**usual, **values, "vision": vision}, where), where)
+        return read_config(cls, FileContent({**usual, **values, "vision": vision}, where), where)
 
 
 def asset_name(assets: Mapping[str, str], name: str) -> str:

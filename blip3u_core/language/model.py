@@ -32,6 +32,7 @@ from .vision_model import VisionModel
 
 _PATCH_EMBED = "visual.patch_embed.proj.weight"
 _HEAD = "lm_head.weight"
+_TIED_ROWS = 16  # of the head are compared with the token table
 
 
 class WeightStage(Protocol):
@@ -98,8 +99,8 @@ class LanguageModel(Network):
         self.image_config = ImageConfig.from_assets(assets, vision)
         if self.tokenizer.num_ids > self.config.vocab_size:
             raise ValueError(
-                f"The tokenizer has {self.tokenizer.num_ids} tokens, the language model knows "
-                f"{self.config.vocab_size}. Use the tokenizer files of this very checkpoint."
+                f"{self.tokenizer.file} has {self.tokenizer.num_ids} tokens, the language model "
+                f"knows {self.config.vocab_size}. Use the tokenizer files of this very checkpoint."
             )
 
     @property
@@ -186,7 +187,10 @@ class _NetworkWeights:
     has_head: bool
 
     name: ClassVar = "llm"
-    source: ClassVar = "the language model"
+
+    @property
+    def source(self) -> object:
+        return source_of(self.stage.shapes(), "the language model")
 
     def shapes(self) -> Shapes:
         return {
@@ -198,7 +202,20 @@ class _NetworkWeights:
     def state_dict(self) -> dict[str, Tensor]:
         shapes = self.shapes()
         weights = self.stage.state_dict()
+        if not self.has_head and _HEAD in weights:
+            self._check_tied(weights[_HEAD], weights["model.embed_tokens.weight"])
         return {name: weights[name].reshape(shape) for name, shape in shapes.items()}
+
+    def _check_tied(self, head: Tensor, table: Tensor) -> None:
+        """A head beside a token table that is the head too must be its copy; some rows tell."""
+        rows = slice(None, None, max(1, len(table) // _TIED_ROWS))
+        same = head.shape == table.shape and (head.is_meta or torch.equal(head[rows], table[rows]))
+        if not same:
+            raise ValueError(
+                f"{source_of(self.stage.config, CONFIG)} says tie_word_embeddings True, but the "
+                f"weights beside it hold another {_HEAD}; expected a copy of the token table. "
+                "Config and weights must come from the same checkpoint: download both again."
+            )
 
 
 def _shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -52,6 +52,8 @@ class TextTokenizer:
     """
 
     def __init__(self, assets: Mapping[str, str]) -> None:
+        whole = "tokenizer.json" in assets
+        self.file = asset_name(assets, "tokenizer.json" if whole else "vocab.json")
         self._tokenizer = _read(assets)
         self._words = _without_special_tokens(self._tokenizer)
         self.img_token_id = self._special(IMG, "the sign to draw")
@@ -89,7 +91,7 @@ class TextTokenizer:
         number = self._tokenizer.token_to_id(token)
         if number is None:
             raise ValueError(
-                f"The tokenizer has {len(self)} tokens but not {token} ({meaning}). This is the "
+                f"{self.file} has {len(self)} tokens but not {token} ({meaning}). This is the "
                 "tokenizer of another model: use the tokenizer files of the BLIP3-U checkpoint."
             )
         return number

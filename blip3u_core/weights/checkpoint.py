@@ -15,9 +15,9 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from .config import STRICT, CheckpointConfig, feature_grid, read_config, read_value
-from .json_files import JsonObject, parse_json, read_json, read_text, source_of
+from .json_files import FileContent, parse_json, read_json, read_text, source_of
 from .reader import TensorInfo, has_weights, read_tensors, scan_weights
-from .sizes import check_dtypes, shape_of
+from .sizes import check_dtypes, check_finite, shape_of
 
 STAGES = ("llm", "dit", "unet", "vae", "vision_tower")
 DECODER_FOLDER = "diffusion-decoder"
@@ -77,14 +77,25 @@ class Stage:
         return sum(info.num_bytes for info in self.tensors.values())
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: info.shape for name, info in self.tensors.items()}
+        shapes = {name: info.shape for name, info in self.tensors.items()}
+        return FileContent(shapes, str(self.source))
 
     def dtypes(self) -> dict[str, torch.dtype]:
         return {name: info.dtype for name, info in self.tensors.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Map the weights into memory; nothing is copied or read before it is used."""
-        return read_tensors(self.tensors)
+        """Map the weights into memory; but for norms and biases nothing is read before its use.
+
+        Raises: ValueError if those are no finite numbers: they are few, and tell of the others.
+        """
+        check_dtypes(self.dtypes(), str(self.source))
+        weights = read_tensors(self.tensors)
+        check_finite(weights, str(self.source))
+        return weights
+
+    def joined_with(self, config: Mapping[str, Any]) -> FileContent:
+        """The stage's own configuration before that of the whole checkpoint, as a tower has."""
+        return FileContent({**config, **self.config}, source_of(self.config, str(self.source)))
 
 
 class Checkpoint:
@@ -121,7 +132,7 @@ class Checkpoint:
         if self.converted:
             return _metadata_json(self.llm, "generation_config")
         path = self.path / "generation_config.json"
-        return read_json(path) if path.exists() else {}
+        return read_json(path) if _is_there(path) else {}
 
     @cached_property
     def scheduler_config(self) -> dict[str, Any]:
@@ -134,7 +145,7 @@ class Checkpoint:
         """Texts of the tokenizer and of the image processor, by file name."""
         if self.converted:
             assets = _metadata_json(self.llm, "assets")
-            return JsonObject(read_value(_TEXTS, dict(assets), assets.source), assets.source)
+            return FileContent(read_value(_TEXTS, dict(assets), assets.source), assets.source)
         return _TextFiles(self.path)
 
     @property
@@ -204,7 +215,6 @@ class Checkpoint:
             raise FileNotFoundError(
                 f"The weights in {self.path} hold no {name}. Use an unchanged BLIP3-U checkpoint."
             )
-        check_dtypes(stage.dtypes(), str(stage.source))
         return stage
 
     @cached_property
@@ -244,7 +254,7 @@ class _TextFiles(Mapping[str, str]):
 
     def __init__(self, folder: Path):
         self.source = str(folder)
-        self._files = {name: folder / name for name in ASSETS if (folder / name).exists()}
+        self._files = {name: folder / name for name in ASSETS if _is_there(folder / name)}
 
     def __getitem__(self, name: str) -> str:
         return read_text(self._files[name])
@@ -254,6 +264,11 @@ class _TextFiles(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._files)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a folder holds something of this name, be it a link that leads nowhere."""
+    return path.exists() or path.is_symlink()
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -288,11 +303,10 @@ def open_vision_tower(path: Path) -> Stage:
             f"{path} has no JSON file with a vision_cfg. Put the tower's config (such as "
             "eva-clip-E-14-plus.json) beside its weights."
         )
-    check_dtypes({name: info.dtype for name, info in tensors.items()}, str(path))
     return Stage("vision_tower", config, tensors, path, metadata)
 
 
-def tower_config(folder: Path) -> JsonObject | None:
+def tower_config(folder: Path) -> FileContent | None:
     """The JSON file of a folder that describes a tower. Raises ValueError for a broken one."""
     files = [file for file in sorted(folder.glob("*.json")) if "index" not in file.name]
     return next((config for config in map(read_json, files) if "vision_cfg" in config), None)
@@ -312,7 +326,7 @@ def _file_stage(folder: Path, base: str, name: str) -> Stage:
     return replace(stage, config=_metadata_json(stage, "config"))
 
 
-def _metadata_json(stage: Stage, key: str) -> JsonObject:
+def _metadata_json(stage: Stage, key: str) -> FileContent:
     text = stage.metadata.get(key)
     if text is None:
         raise ValueError(

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from .json_files import ADVICE, JsonObject, parse_json, shown, source_of
+from .json_files import ADVICE, FileContent, parse_json, shown, source_of
 
 STRICT = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False, populate_by_name=True)
 
@@ -80,13 +80,13 @@ def read_value(adapter: TypeAdapter[Config], value: Any, where: str) -> Config:
         raise ValueError(_message(error, value, where)) from error
 
 
-def part_of(values: Mapping[str, Any], key: str, otherwise: str) -> JsonObject:
+def part_of(values: Mapping[str, Any], key: str, otherwise: str) -> FileContent:
     """The JSON object at `key`; empty where there is none or null. Raises ValueError for others."""
     where = source_of(values, otherwise)
     part = values.get(key)
     if part is not None and not isinstance(part, Mapping):
         raise ValueError(f"{where} says {key} {shown(part)}, expected a JSON object. {ADVICE}")
-    return JsonObject(part or {}, where if part is None else f"{where}, {key},")
+    return FileContent(part or {}, where if part is None else f"{where}, {key},")
 
 
 def parse_object(kind: type[Config], text: str, where: str) -> Config:

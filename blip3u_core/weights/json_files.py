@@ -11,8 +11,8 @@ LFS_START = b"version https://git-lfs"
 ADVICE = "Use the checkpoint's own file, unchanged: download it again."
 
 
-class JsonObject(dict[str, Any]):
-    """What a JSON file says, and which file it is: messages name it."""
+class FileContent(dict[str, Any]):
+    """What a file says or holds, by name, and which file it is: messages name it."""
 
     def __init__(self, values: Mapping[str, Any], source: str) -> None:
         super().__init__(values)
@@ -24,7 +24,7 @@ def source_of(values: Any, otherwise: str) -> str:
     return getattr(values, "source", otherwise)
 
 
-def parse_json(text: str | bytes, where: str) -> JsonObject:
+def parse_json(text: str | bytes, where: str) -> FileContent:
     """A JSON object from its text. Raises ValueError that names `where` for anything else."""
     try:
         value = json.loads(text)
@@ -32,10 +32,10 @@ def parse_json(text: str | bytes, where: str) -> JsonObject:
         raise ValueError(f"{where} is not JSON ({error}), expected an object. {ADVICE}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{where} holds {shown(value)}, expected a JSON object. {ADVICE}")
-    return JsonObject(value, where)
+    return FileContent(value, where)
 
 
-def read_json(path: Path) -> JsonObject:
+def read_json(path: Path) -> FileContent:
     """Read a JSON object.
 
     Raises: FileNotFoundError if it is not there, ValueError if it is not a JSON object.

@@ -265,5 +265,6 @@ def match_keys(
     if found:
         raise ValueError(
             f"The weights in {where} do not fit the network that their config describes: "
-            f"{', '.join(found)}. Config and weights must come from the same checkpoint."
+            f"{', '.join(found)}. Config and weights must come from the same checkpoint: download "
+            "both again."
         )

@@ -4,6 +4,9 @@ import re
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
+
+from .json_files import source_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -16,13 +19,13 @@ def shape_of(shapes: Shapes, name: str, axes: int, network: str) -> tuple[int, .
     shape = shapes.get(name)
     if shape is None:
         raise ValueError(
-            f"these {len(shapes)} weights are no {network}: {name} is missing among "
-            f"{sorted(shapes)[:3]}. Use an unchanged BLIP3-U checkpoint."
+            f"{source_of(shapes, 'the file')} holds {len(shapes)} weights, but is no {network}: "
+            f"{name} is missing among {sorted(shapes)[:3]}. Use an unchanged BLIP3-U checkpoint."
         )
     if len(shape) != axes or min(shape) < 1:
         raise ValueError(
-            f"the {network}'s {name} has shape {tuple(shape)}, expected {axes} sizes of 1 or more. "
-            "The file is damaged: download it again."
+            f"{source_of(shapes, 'the file')}: the {network}'s {name} has shape {tuple(shape)}, "
+            f"expected {axes} sizes of 1 or more. The file is damaged: download it again."
         )
     return tuple(shape)
 
@@ -37,9 +40,9 @@ def count_layers(shapes: Shapes, name: str) -> int:
     expected = {str(number) for number in range(len(found))}
     if found != expected:
         raise ValueError(
-            f"the weights hold {len(found)} {name}, but {name}.{min(expected - found)} is missing "
-            f"and {name}.{min(found - expected)[:20]} is there; expected numbers from 0 on. The "
-            "file is damaged: download it again."
+            f"{source_of(shapes, 'the file')} holds {len(found)} {name}, but "
+            f"{name}.{min(expected - found)} is missing and {name}.{min(found - expected)[:20]} is "
+            "there; expected numbers from 0 on. The file is damaged: download it again."
         )
     return len(found)
 
@@ -60,5 +63,16 @@ def check_dtypes(dtypes: Mapping[str, torch.dtype], where: str) -> None:
             raise ValueError(
                 f"{where}: {name} is stored as {str(dtype).removeprefix('torch.')}, expected "
                 "floating point numbers, or integers with a scale beside them. The file is "
+                "damaged: download it again."
+            )
+
+
+def check_finite(weights: Mapping[str, Tensor], where: str) -> None:
+    """Refuse norms and biases that are no numbers. Raises ValueError naming the first."""
+    for name, weight in weights.items():
+        few = weight.ndim == 1 and weight.dtype.itemsize > 1 and weight.is_floating_point()
+        if few and not torch.isfinite(weight).all():
+            raise ValueError(
+                f"{where}: {name} holds NaN or infinite numbers, expected finite ones. The file is "
                 "damaged: download it again."
             )

@@ -86,7 +86,7 @@ def _find(place: VisionTowerPlace) -> tuple[Stage, dict]:
     """The tower's weights, and its JSON joined with what a checkpoint says of pooling."""
     if not place.inside_checkpoint:
         stage = open_vision_tower(place.path)
-        return stage, dict(stage.config)
+        return stage, stage.config
     checkpoint = open_checkpoint(place.path)
     stage = checkpoint.vision_tower
     if stage is None:
@@ -94,4 +94,4 @@ def _find(place: VisionTowerPlace) -> tuple[Stage, dict]:
             f"the checkpoint {checkpoint.name} has no EVA-CLIP tower inside. Put the published "
             "eva_clip_vision_tower into models/clip_vision and choose it there."
         )
-    return stage, {**checkpoint.config, **stage.config}
+    return stage, stage.joined_with(checkpoint.config)

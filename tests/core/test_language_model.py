@@ -1,6 +1,7 @@
 """Building the language model: real sizes, and configs and tokenizers that do not fit."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,6 +90,13 @@ def test_a_tied_head_may_be_in_the_file_or_not(present: bool) -> None:
 def test_configs_that_do_not_fit_are_told(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         build(tiny(**changes))
+
+
+def test_a_head_that_is_not_tied_is_told() -> None:
+    stage = open_checkpoint(ORACLE / "checkpoint").llm  # it has a head of its own
+    tied = replace(stage, config={**stage.config, "tie_word_embeddings": True})
+    with pytest.raises(ValueError, match=r"tie_word_embeddings True, but .* another lm_head"):
+        build_language_model(tied, ASSETS)
 
 
 def test_missing_and_unexpected_weights_are_told() -> None:
