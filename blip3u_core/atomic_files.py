@@ -2,8 +2,9 @@
 
 import hashlib
 import os
-import tempfile
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,18 +12,63 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+if os.name == "posix":
+    import fcntl
+
+PART_NAMES = ".blip3u-*.part"  # what is being written, or what a killed process left
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A stream to write `path` with; the file is there, whole, when the block ends well.
+
+    Whoever writes holds a lock, which ends with the process: `remove_leftovers` goes by it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part, stream = _begin(path.parent)
+    try:
+        with stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+            if os.name == "posix":  # still locked; Windows cannot rename what is open
+                part.replace(path)
+        if os.name != "posix":
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file under another name first, so that nobody ever finds half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".part")
-    try:
-        with os.fdopen(number, "wb") as file:
-            write(file)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    """Write a file so that nobody ever finds half of it."""
+    with new_file(path) as stream:
+        write(stream)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder; not what one is writing."""
+    for part in folder.glob(PART_NAMES):
+        # Windows refuses to remove what is open. Elsewhere the lock tells; where there are no
+        # locks, as on some network disks, the file stays.
+        with suppress(OSError):
+            if os.name == "posix":
+                with part.open("rb") as stream:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    part.unlink()
+            else:
+                part.unlink()
+
+
+def _begin(folder: Path) -> tuple[Path, BinaryIO]:
+    while True:
+        part = folder / PART_NAMES.replace("*", secrets.token_hex(6))
+        stream = part.open("xb")
+        if os.name == "posix":
+            with suppress(OSError):
+                fcntl.flock(stream, fcntl.LOCK_EX)
+        if part.exists():
+            return part, stream
+        stream.close()  # removed by another process between the two lines above
 
 
 def save_picture(picture: Tensor, folder: Path, prefix: str) -> str:

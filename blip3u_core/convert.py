@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from .atomic_files import remove_leftovers
 from .decoder.unet_config import UNetConfig
 from .decoder.vae import VaeConfig
 from .features.config import NextDiTConfig
@@ -95,6 +96,7 @@ def convert(
     if folder.resolve() == source.resolve():
         raise ValueError(f"{target} is the source itself. Give another folder as target.")
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     written = []
     for part in parts:
         path = target if is_file else folder / f"{part.name}.safetensors"

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..atomic_files import save_picture, write_atomically
+from ..atomic_files import remove_leftovers, save_picture, write_atomically
 from ..language.prompt import literal_turn
 from .chat import Chat, Turn, has_half_characters, make_turn
 
@@ -23,6 +23,7 @@ def save_chat(chat: Chat, path: Path) -> None:
     Pictures are named by their content and the JSON comes last, each by a rename: whoever reads
     the file sees a whole chat, the old one or the new one.
     """
+    remove_leftovers(path.parent)
     turns = []
     for turn in chat.turns:
         names = [save_picture(picture, path.parent, path.stem) for picture in turn.pictures]

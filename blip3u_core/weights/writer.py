@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..atomic_files import new_file
 from .reader import DTYPES
 
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -42,20 +42,13 @@ def write_safetensors(
     order = sorted(tensors, key=lambda name: -dtypes[name].itemsize)
     header = _header({name: (dtypes[name], tuple(tensors[name].shape)) for name in order}, metadata)
     _check_room(path, len(header) + sum(tensors[n].numel() * dtypes[n].itemsize for n in order))
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        with unfinished.open("wb") as stream:
-            stream.write(header)
-            for name in order:
-                data = change(name, tensors[name]).contiguous().flatten().view(torch.uint8).numpy()
-                stream.write(data.data)
-                if on_bytes is not None:
-                    on_bytes(tensors[name].nbytes)
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with new_file(path) as stream:
+        stream.write(header)
+        for name in order:
+            data = change(name, tensors[name]).contiguous().flatten().view(torch.uint8).numpy()
+            stream.write(data.data)
+            if on_bytes is not None:
+                on_bytes(tensors[name].nbytes)
 
 
 def _sample(tensor: Tensor) -> Tensor:

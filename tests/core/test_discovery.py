@@ -22,6 +22,7 @@ from blip3u_core.weights.discovery import (
 )
 
 ORACLE = Path(__file__).parents[1] / "golden" / "oracle"
+NO_TEXT = "bad\udcff"  # a name with a byte that is no UTF-8
 TOWER = ORACLE / "eva_clip_vision_tower"
 
 
@@ -86,8 +87,7 @@ def test_what_is_not_listed_is_told(tmp_path: Path) -> None:
     (root / "lonely.gguf").write_bytes(b"")
     (root / "notes").mkdir()
     (root / "notes" / "read me.txt").write_text("nothing here")
-    (root / os.fsdecode(b"bad\xff")).mkdir()
-    checkpoint(root / os.fsdecode(b"bad\xff"))
+    checkpoint(root / NO_TEXT)
     found = find_checkpoints([root])
     assert found.places == {}
     assert {path.name for path in found.passed_over} == {
@@ -95,10 +95,9 @@ def test_what_is_not_listed_is_told(tmp_path: Path) -> None:
         "loop",
         "blip3u",  # lonely.gguf
         "notes",
-        os.fsdecode(b"bad\xff"),
+        NO_TEXT,
     }
     assert reasons(found).encode()  # it can be written into a log
-    assert "not-mounted" not in found.places
     checkpoint(tmp_path / "second" / "mine")
     checkpoint(root / "mine")
     found = find_checkpoints([root, tmp_path / "second"])
@@ -235,7 +234,7 @@ def grow(folder: Path, chance: random.Random, depth: int) -> None:
         elif kind in ("gone", "loop", "up"):
             target = {"gone": folder / "nothing", "loop": place, "up": folder}[kind]
             place.symlink_to(target)
-        elif kind == "pipe":
+        elif kind == "pipe" and hasattr(os, "mkfifo"):
             os.mkfifo(place.with_suffix(".safetensors"))
         elif kind == "weird":
             place.mkdir()
