@@ -1,19 +1,14 @@
 """Text files beside the pictures of a folder."""
 
+import logging
+
 from comfy_api.v0_0_2 import io
 
-from ..blip3u_core.chat.caption_folder import (
-    add_pictures,
-    caption_folder,
-    caption_of,
-    pictures_of,
-)
+from ..blip3u_core.chat.caption_folder import KEEP, REPLACE, caption_folder
+from ..blip3u_core.chat.picture_folder import add_pictures, folder_state
 from .checks import CheckedNode
 from .host.folders import picture_folder
 from .inputs import llm_input, pictures_in, sampling_inputs, sampling_of
-
-KEEP = "keep"
-REPLACE = "replace"
 
 
 class CaptionFolder(CheckedNode):
@@ -74,9 +69,7 @@ class CaptionFolder(CheckedNode):
     @classmethod
     def fingerprint_inputs(cls, folder, **_) -> list[tuple]:
         """Runs again when a picture came, went or changed, or a text did."""
-        path = picture_folder(folder, new=True)
-        files = pictures_of(path) if path.is_dir() else []
-        return [(file.name, file.stat().st_mtime_ns, caption_of(file)) for file in files]
+        return folder_state(picture_folder(folder, new=True))
 
     @classmethod
     def execute(
@@ -94,10 +87,12 @@ class CaptionFolder(CheckedNode):
         path = picture_folder(folder, new=image is not None)
         add_pictures(path, pictures_in(image))
         chat_model = llm.chat_model(sampling_of(max_new_tokens, temperature, top_p, seed))
-        found = caption_folder(chat_model, path, question, existing == KEEP)
-        names, captions = [list(column) for column in zip(*found, strict=True)]
-        shown = [f"{name}: {caption}" for name, caption in found]
-        return io.NodeOutput(captions, names, ui={"text": shown})
+        found = caption_folder(chat_model, path, question, existing)
+        names, captions = list(found.texts), list(found.texts.values())
+        shown = [f"{name}: {caption}" for name, caption in found.texts.items()]
+        for line in found.report():
+            logging.warning("BLIP3-U Caption Folder: %s", line)
+        return io.NodeOutput(captions, names, ui={"text": [*shown, *found.report()]})
 
 
 NODES = (CaptionFolder,)

@@ -1,127 +1,172 @@
 """A text file beside every picture of a folder; after a Cancel the next run goes on."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..atomic_files import save_picture, write_atomically
-from ..images import rgb_image
+from ..atomic_files import remove_leftovers, write_atomically
 from ..language.generate import OnToken
 from ..language.prompt import literal
 from ..seeds import item_seed
 from .chat import Chat
-from .dialogue import ChatModel, ask_about_each
+from .dialogue import ChatModel, ask_about_each, chat_context
+from .picture_folder import (
+    FORMATS,
+    caption_of,
+    find_unfit,
+    pictures_of,
+    read_picture,
+    sidecar,
+)
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+KEEP = "keep"
+REPLACE = "replace"
 AT_ONCE = 8  # pictures answered together; so many are asked again after a Cancel
+SHOWN = 5  # reasons in an error; all are in the report
 
 
-def pictures_of(folder: Path) -> list[Path]:
-    """The pictures of a folder by name; folders in it are left alone.
+@dataclass
+class Captions:
+    """What became of a folder: nothing in it is left out without a word."""
 
-    Raises: ValueError if two pictures would share a text file.
-    """
-    files = [file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES]
-    files = sorted(file for file in files if file.is_file() and not file.name.startswith("."))
-    owners: dict[Path, Path] = {}
-    for file in files:
-        other = owners.setdefault(sidecar(file), file)
-        if other != file:
-            raise ValueError(
-                f"{other.name} and {file.name} would share {sidecar(file).name}, expected one "
-                "picture per text file. Rename one of them."
-            )
-    return files
+    texts: dict[str, str] = field(default_factory=dict)  # by file name, new and old
+    passed_over: dict[str, str] = field(default_factory=dict)  # file name -> why
+    cut_off: list[str] = field(default_factory=list)  # ended by max_new_tokens
 
-
-def sidecar(picture: Path) -> Path:
-    """The text file beside a picture, as trainers expect it: cat.png has cat.txt."""
-    return picture.with_suffix(".txt")
-
-
-def caption_of(picture: Path) -> str:
-    """What stands in its text file; nothing if there is none."""
-    file = sidecar(picture)
-    return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
-
-
-def add_pictures(folder: Path, pictures: Sequence[Tensor]) -> None:
-    """Put pictures, (H, W, 1 to 4) each, into a folder; one that lies there already stays."""
-    for picture in pictures:
-        save_picture(torch.from_numpy(np.array(rgb_image(picture))), folder, "picture")
+    def report(self) -> list[str]:
+        """One line for each file that is not as it should be; empty if all went well."""
+        lines = [f"{_shown(name)} passed over: {why}." for name, why in self.passed_over.items()]
+        return lines + [
+            f"{name}: cut off, max_new_tokens ended the text. Raise it and ask again (replace)."
+            for name in self.cut_off
+        ]
 
 
 def caption_folder(
-    chat_model: ChatModel, folder: Path, question: str, keep: bool
-) -> list[tuple[str, str]]:
+    chat_model: ChatModel, folder: Path, question: str, existing: str = KEEP
+) -> Captions:
     """Ask about every picture of a folder, each by itself, and write the answers beside them.
 
     Args:
         chat_model: picture i of the folder, sorted by name, is answered with the seed + i, whatever
             lies there already; its `on_token` counts over all that are to be asked.
-        keep: leave pictures that have a text already. An empty text file counts as none.
+        existing: "keep" leaves pictures that have a text already, also one that cannot be read;
+            an empty text file counts as none. "replace" writes over it.
 
-    Returns: (file name, text) of every picture, new and old.
-    Raises: ValueError for a folder without pictures, an empty question, or a broken picture. What
-        was written before an error or Cancel stays, and is kept by the next run.
+    Returns: the texts, and what was passed over: one bad file takes nothing from the others.
+    Raises: ValueError for another `existing`, an empty question, and a folder without any picture
+        that can be captioned. What was written before an error or Cancel stays, and is kept by
+        the next run.
     """
-    files = pictures_of(folder)
-    if not files:
-        raise ValueError(
-            f"{folder} holds no pictures, expected {', '.join(SUFFIXES)} files. Put some there, or "
-            "name another folder."
-        )
+    if existing not in (KEEP, REPLACE):
+        raise ValueError(f"existing is {existing!r}, expected {KEEP!r} or {REPLACE!r}. Choose one.")
     if not question.strip():
         raise ValueError("the question is empty, expected what to ask about each picture.")
-    missing = [index for index, file in enumerate(files) if not (keep and caption_of(file))]
+    question = literal(question)
+    remove_leftovers(folder)
+    files = pictures_of(folder)
+    captions = Captions(passed_over=find_unfit(folder, files))
+    missing = [
+        index
+        for index, file in enumerate(files)
+        if file.name not in captions.passed_over
+        and (existing == REPLACE or _has_no_text(file, captions))
+    ]
     progress = _Progress(chat_model, len(missing))
-    for part in runs(missing, AT_ONCE):
-        pictures = [read_file(files[index]) for index in part]
-        sampling = replace(chat_model.sampling, seed=item_seed(chat_model.sampling.seed, part[0]))
-        asking = replace(chat_model, sampling=sampling, on_token=progress.on_token(len(part)))
-        for index, (text, _) in zip(
-            part, ask_about_each(asking, Chat(), literal(question), pictures), strict=True
-        ):
-            write_atomically(
-                sidecar(files[index]), lambda file, text=text: file.write(f"{text}\n".encode())
-            )
-        progress.pictures_done += len(part)
-    return [(file.name, caption_of(file)) for file in files]
+    for part in _readable_runs(chat_model, files, missing, question, captions):
+        _caption(chat_model, files, part, question, captions, progress)
+        progress.pictures_done = missing.index(part[-1][0]) + 1
+    if not captions.texts:
+        raise ValueError(_nothing_captioned(folder, captions))
+    captions.texts = {
+        file.name: captions.texts[file.name] for file in files if file.name in captions.texts
+    }
+    return captions
 
 
-def runs(numbers: Sequence[int], longest: int) -> list[list[int]]:
-    """Rising numbers in pieces without gaps: [0, 1, 2, 5] by 2 is [[0, 1], [2], [5]]."""
-    pieces: list[list[int]] = []
-    for number in numbers:
-        if pieces and len(pieces[-1]) < longest and number == pieces[-1][-1] + 1:
-            pieces[-1].append(number)
-        else:
-            pieces.append([number])
-    return pieces
-
-
-def read_file(file: Path) -> Tensor:
-    """A picture as a camera means it, upright: (H, W, 3 or 4) uint8.
-
-    Raises: ValueError, naming the file, if it cannot be read.
-    """
+def _has_no_text(file: Path, captions: Captions) -> bool:
+    """Whether it is to be asked about; notes the text that it has, or that nobody can read."""
     try:
-        with Image.open(file) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.mode.startswith("I"):  # 16 bits of grey, which `convert` would cut off
-                image = Image.fromarray((np.array(image) // 256).astype(np.uint8))
-            mode = "RGBA" if image.has_transparency_data else "RGB"
-            return torch.from_numpy(np.array(image.convert(mode)))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        text = caption_of(file)
+    except ValueError as error:
+        captions.passed_over[file.name] = str(error)
+        return False
+    if text:
+        captions.texts[file.name] = text
+    return not text
+
+
+def _readable_runs(
+    chat_model: ChatModel,
+    files: Sequence[Path],
+    missing: Sequence[int],
+    question: str,
+    captions: Captions,
+) -> Iterator[list[tuple[int, Tensor]]]:
+    """Numbers and pictures to be asked about together: without gaps, AT_ONCE at most.
+
+    A picture that cannot be read, or that the language model cannot take, is passed over.
+    """
+    run: list[tuple[int, Tensor]] = []
+    for index in missing:
+        if run and (len(run) == AT_ONCE or index != run[-1][0] + 1):
+            yield run
+            run = []
+        try:
+            picture = read_picture(files[index])
+            chat_context(chat_model.llm, Chat().say("user", question, [picture]))
+        except ValueError as error:
+            captions.passed_over[files[index].name] = str(error).rstrip(".")
+        else:
+            run.append((index, picture))
+    if run:
+        yield run
+
+
+def _caption(
+    chat_model: ChatModel,
+    files: Sequence[Path],
+    part: list[tuple[int, Tensor]],
+    question: str,
+    captions: Captions,
+    progress: "_Progress",
+) -> None:
+    names = [files[index].name for index, _ in part]
+    asking = replace(
+        chat_model,
+        sampling=replace(chat_model.sampling, seed=item_seed(chat_model.sampling.seed, part[0][0])),
+        on_token=progress.on_token(len(part)),
+        on_cut_off=lambda answer: captions.cut_off.append(names[answer]),
+    )
+    answers = ask_about_each(asking, Chat(), question, [picture for _, picture in part])
+    for (index, _), (text, _) in zip(part, answers, strict=True):
+        _write(sidecar(files[index]), text)
+        captions.texts[files[index].name] = text.strip()
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        write_atomically(file, lambda stream: stream.write(f"{text}\n".encode()))
+    except OSError as error:
         raise ValueError(
-            f"{file.name} cannot be read as a picture ({error}). Repair it or take it out of the "
-            "folder, then run again: the texts written so far are kept."
+            f"{file} cannot be written ({error.strerror}), expected a folder with room that this "
+            "user may write to. Mend that and run again: the texts written so far are kept."
         ) from error
+
+
+def _nothing_captioned(folder: Path, captions: Captions) -> str:
+    said = f"{folder} holds no pictures that can be captioned, expected {', '.join(FORMATS)} files."
+    if not captions.passed_over:
+        return f"{said} Put some there, or name another folder."
+    reasons = captions.report()
+    more = f" And {len(reasons) - SHOWN} more." if len(reasons) > SHOWN else ""
+    return " ".join([said, *reasons[:SHOWN]]) + more
+
+
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass

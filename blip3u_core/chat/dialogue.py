@@ -1,5 +1,6 @@
 """Chats and the language model: what it reads of a chat, and what it says to it."""
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -22,8 +23,18 @@ from ..language.prompt import (
 from ..seeds import item_seed
 from .chat import Chat, Turn
 
+log = logging.getLogger(__name__)
+
 ANSWERS_AT_ONCE = 16  # bounds the memory of a large batch of pictures
 DRAWING_REQUESTS = {"caption": CAPTION_REQUEST, "instruction": INSTRUCTION_REQUEST}
+
+
+def warn_of_cut_off(answer: int) -> None:
+    """What is done about an answer that did not end by itself, where nothing else is."""
+    log.warning(
+        "BLIP3-U: answer %d was cut off by max_new_tokens. Raise it if the end is missed.",
+        answer + 1,
+    )
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,7 @@ class ChatModel:
     on_token: OnToken | None = None
     prefix_cache: PrefixCache | None = None
     at_work: Callable[[Sequence[Context], int], AbstractContextManager] = lambda *_: nullcontext()
+    on_cut_off: Callable[[int], object] = warn_of_cut_off
 
     def reply(self, chats: Sequence[Chat]) -> list[str]:
         """What the assistant answers to each chat, which must end with a user turn.
@@ -50,7 +62,14 @@ class ChatModel:
             part = contexts[start : start + ANSWERS_AT_ONCE]
             sampling = replace(self.sampling, seed=item_seed(self.sampling.seed, start))
             with self.at_work(part, sampling.max_new_tokens):
-                texts += generate(self.llm, part, sampling, self.on_token, self.prefix_cache)
+                texts += generate(
+                    self.llm,
+                    part,
+                    sampling,
+                    self.on_token,
+                    self.prefix_cache,
+                    lambda answer, start=start: self.on_cut_off(start + answer),
+                )
         return texts
 
 

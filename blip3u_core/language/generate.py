@@ -48,6 +48,7 @@ def generate(
     sampling: SamplingParams | None = None,
     on_token: OnToken | None = None,
     prefix_cache: PrefixCache | None = None,
+    on_cut_off: Callable[[int], object] | None = None,
 ) -> list[str]:
     """The texts that the language model writes behind each context, decoded together.
 
@@ -58,6 +59,7 @@ def generate(
         on_token: called after every token with the text so far (answers of a batch one below
             the other) and once more at the end with both counts equal; may raise to cancel.
         prefix_cache: dialogues read before, used and added to when there is one context.
+        on_cut_off: called with the number of each answer that did not end by itself.
 
     Raises: ValueError for an empty context or one longer than the model can read.
     """
@@ -75,7 +77,18 @@ def generate(
     texts = [llm.tokenizer.decode(ids) for ids in written]
     if on_token is not None:
         on_token("\n\n".join(texts), sampling.max_new_tokens, sampling.max_new_tokens)
+    if on_cut_off is not None:
+        most = _most_tokens(llm, contexts, sampling)
+        for index, ids in enumerate(written):
+            if len(ids) == most and not would_draw(ids):
+                on_cut_off(index)
     return texts
+
+
+def _most_tokens(llm: LanguageModel, contexts: Sequence[Context], sampling: SamplingParams) -> int:
+    """How long an answer may become: as wished, and as far as the model can read."""
+    longest = llm.config.max_positions - max(len(context) for context in contexts)
+    return min(sampling.max_new_tokens, longest)
 
 
 @torch.no_grad()
@@ -94,8 +107,7 @@ def generate_tokens(
     """
     for context in contexts:
         check_length(llm, context, 1)
-    longest = llm.config.max_positions - max(len(context) for context in contexts)
-    total = min(sampling.max_new_tokens, longest)
+    total = _most_tokens(llm, contexts, sampling)
     known = prefix_cache if len(contexts) == 1 else None
     reader = ContextReader(llm, contexts, known)
     chooser = TokenChooser(llm, contexts, sampling)

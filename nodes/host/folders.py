@@ -1,8 +1,11 @@
 """Folders of pictures below the host's input folder."""
 
+import re
 from pathlib import Path, PurePosixPath
 
 import folder_paths
+
+LONGEST_NAME = 255  # bytes, of one folder
 
 
 def picture_folder(name: str, new: bool = False) -> Path:
@@ -13,10 +16,11 @@ def picture_folder(name: str, new: bool = False) -> Path:
     """
     parent = Path(folder_paths.get_input_directory())
     parts = PurePosixPath(name.strip().replace("\\", "/")).parts
-    if not parts or any(part in ("/", "..") or ":" in part for part in parts):
+    if not parts or not all(map(_is_plain, parts)):
         raise ValueError(
-            f"the folder is {name!r}, expected a folder below {parent}, such as 'my pictures'. "
-            "Copy or link the pictures there."
+            f"the folder is {name[:300]!r}, expected a folder below {parent}, such as "
+            f"'my pictures', in plain characters, {LONGEST_NAME} bytes at most. Copy or link the "
+            "pictures there."
         )
     folder = parent.joinpath(*parts)
     if not new and not folder.is_dir():
@@ -26,3 +30,10 @@ def picture_folder(name: str, new: bool = False) -> Path:
             f"{found or 'none'}."
         )
     return folder
+
+
+def _is_plain(part: str) -> bool:
+    """Whether any file system takes it as a name, and it leads nowhere else."""
+    if part in ("/", "..") or ":" in part or re.search("[\x00-\x1f\ud800-\udfff]", part):
+        return False
+    return len(part.encode()) <= LONGEST_NAME
