@@ -4,6 +4,7 @@ import torch
 from comfy_api.v0_0_2 import io, ui
 
 from ..blip3u_core.chat.chat import Chat
+from ..blip3u_core.chat.converse import conversation_json
 from ..blip3u_core.chat.files import load_chat, save_chat
 from ..blip3u_core.language.prompt import ROLES, literal
 from .checks import CheckedNode
@@ -78,7 +79,11 @@ class ShowChat(CheckedNode):
     @classmethod
     def execute(cls, chat) -> io.NodeOutput:
         markdown = chat.markdown()
-        return io.NodeOutput(markdown, ui={"text": [markdown], **shown_pictures(cls, chat)})
+        shown = shown_pictures(cls, chat)
+        names = iter(f"{p['subfolder']}/{p['filename']} [{p['type']}]" for p in shown["images"])
+        conversation = conversation_json(chat, lambda _picture: next(names).lstrip("/"))
+        ui = {"text": [markdown], "conversation": [conversation], **shown}
+        return io.NodeOutput(markdown, ui=ui)
 
 
 class ShortenChat(CheckedNode):

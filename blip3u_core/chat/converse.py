@@ -81,10 +81,15 @@ def marks_captions(picture_request: str, taught: bool) -> bool:
 
 
 def conversation_json(chat: Chat, name_of: Callable[[Tensor], str]) -> str:
-    """A conversation as one line of JSON; `name_of` gives each picture's name and keeps it."""
+    """A conversation as one line of JSON; `name_of` gives each picture's name and keeps it.
+
+    No turns are an empty text. The browser writes the same bytes, see web/js/conversation.js.
+    """
+    if not chat.turns:
+        return ""
     turns = [turn_content(turn, name_of) for turn in chat.turns]
     content = {"format": _FORMAT, "version": _VERSION, "turns": turns}
-    return json.dumps(content, ensure_ascii=False)
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
 
 def turn_content(turn: Turn, name_of: Callable[[Tensor], str]) -> dict[str, Any]:

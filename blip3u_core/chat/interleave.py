@@ -34,6 +34,7 @@ from .dialogue import ChatModel, ask, chat_context
 _TOKENS_OF_A_MARK = 16  # at most so many tokens hold `</picture>`
 _CAPTION = r"<(picture|edit)>((?:(?!<(?:picture|edit)>).)*?)</\1>"
 _NEW_CAPTION = re.compile(f"{_CAPTION}(?!{re.escape(PICTURE)})", re.DOTALL)
+_OPEN_WISH = re.compile(rf"(?:{re.escape(IMG)}|<(picture|edit)>[^<]*(?:</[a-z]*>?)?)\Z")
 _PLACE = re.compile(f"(?:{re.escape(IMG)}|{_CAPTION})?{re.escape(PICTURE)}", re.DOTALL)
 
 
@@ -115,7 +116,8 @@ def interleave(
         on_picture: called with all so far after each picture, so that a caller can keep it.
         orders: the model reads them in the system turn; the chat that comes back has none.
         ends_with_picture: the answer ends with the last allowed picture instead.
-        on_turn: called with the assistant's turn so far, after each token and picture.
+        on_turn: called with the assistant's turn so far, after each token and picture; `[IMG]`
+            at its end says that a picture is being drawn.
 
     Raises: ValueError for `max_pictures` below 1, or a chat longer than the model can read.
     """
@@ -147,6 +149,11 @@ def last_picture(chat: Chat) -> tuple[Tensor, str] | None:
             place = list(_PLACE.finditer(turn.text))[-1]
             return turn.pictures[-1], (place.group(2) or "").strip()
     return None
+
+
+def without_open_wish(turn: Turn) -> Turn:
+    """A turn that was cut short, without the wish for a picture that never came."""
+    return replace(turn, text=_OPEN_WISH.sub("", turn.text))
 
 
 def with_orders(chat: Chat, orders: str) -> Chat:
@@ -197,6 +204,7 @@ class _Story:
         self.marked = join_words(self.marked, words)
         if asks:
             self.wish, self.mark = (len(self.marked), len(self.marked)), DRAWN_PICTURE
+            self._tell(self.marked + IMG)
             return PictureRequest(chat_context(llm, self.chat, for_drawing=True))
         caption = _NEW_CAPTION.search(self.marked)
         if caption is None:

@@ -26,10 +26,15 @@ from ...blip3u_core.chat.converse import (
     read_conversation,
     turn_content,
 )
-from ...blip3u_core.chat.interleave import Interleaved, PictureRequest, readable
+from ...blip3u_core.chat.interleave import (
+    Interleaved,
+    PictureRequest,
+    readable,
+    without_open_wish,
+)
 from ...blip3u_core.images import rgb_image
 from ...blip3u_core.language.generate import SamplingParams
-from ...blip3u_core.language.prompt import literal
+from ...blip3u_core.language.prompt import IMG, literal
 from .image_generator import ImageGenerator
 from .progress import SECONDS_BETWEEN_TEXTS, TextStream
 from .vision import EvaClipVision
@@ -118,16 +123,21 @@ class ConversationView:
     sent_at: float = 0.0
 
     def show(self, turn: Turn) -> None:
-        drew = self.turn is None or len(turn.pictures) > len(self.turn.pictures)
-        self.turn = turn
-        if drew or time.monotonic() - self.sent_at >= SECONDS_BETWEEN_TEXTS:
+        before, self.turn = self.turn, turn
+        drew = before is None or len(turn.pictures) > len(before.pictures)
+        if (
+            drew
+            or turn.text.endswith(IMG)
+            or time.monotonic() - self.sent_at >= SECONDS_BETWEEN_TEXTS
+        ):
             self.sent_at = time.monotonic()
             _send(turn=turn_content(turn, self.own.name_of))
 
     def keep(self) -> None:
         """Hand over what was said before the end came early; a message without answer is not."""
-        if self.turn is not None and self.turn.text.strip():
-            _send(conversation=self.own.json(self.asked.add(self.turn)))
+        said = self.turn and without_open_wish(self.turn)
+        if said and said.text.strip():
+            _send(conversation=self.own.json(self.asked.add(said)))
 
 
 def _send(**content: Any) -> None:

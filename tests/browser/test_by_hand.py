@@ -1,12 +1,12 @@
 """A dialogue built by hand: search, drag, connect, type, run, save, reload, drop its PNG, run."""
 
-import base64
 from pathlib import Path
 
 import pytest
 
 from harness.canvas import Canvas
 from harness.comfy import Host
+from harness.conversation import drop, save_as
 
 CAPTION = "a big red circle in the center, on snow"
 QUESTION = "what color is the circle?"
@@ -165,20 +165,6 @@ def picture_of(host: Host, entry: dict) -> Path:
     return next(host.file(image) for image in shown if image["type"] == "output")
 
 
-def drop(canvas: Canvas, file: Path) -> None:
-    """Drag a file from the desktop onto the canvas."""
-    transfer = canvas.page.evaluate_handle(
-        """([name, content]) => {
-            const bytes = Uint8Array.from(atob(content), c => c.charCodeAt(0));
-            const transfer = new DataTransfer();
-            transfer.items.add(new File([bytes], name, {type: 'image/png'}));
-            return transfer;
-        }""",
-        [file.name, base64.b64encode(file.read_bytes()).decode()],
-    )
-    canvas.page.dispatch_event("#graph-canvas", "drop", {"dataTransfer": transfer})
-
-
 def test_dialogue_by_hand(hand: Hand, canvas: Canvas, host: Host, screenshots: Path) -> None:
     for name, (words, x, y) in NODES.items():
         hand.add(name, words, x, y)
@@ -212,12 +198,3 @@ def test_dialogue_by_hand(hand: Hand, canvas: Canvas, host: Host, screenshots: P
     again = canvas.run()
     assert again["status"]["status_str"] == "success", again["status"]["messages"][-1]
     assert "what shape is it?" in spoken(again)
-
-
-def save_as(canvas: Canvas, name: str) -> None:
-    canvas.page.mouse.move(20, 20)
-    canvas.page.keyboard.press("Control+S")
-    field = canvas.page.get_by_role("dialog").get_by_role("textbox")
-    field.fill(name)
-    field.press("Enter")
-    canvas.page.wait_for_timeout(1000)

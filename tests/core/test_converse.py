@@ -174,7 +174,23 @@ def test_turns_are_told_while_they_grow(talk) -> None:
     script, say = talk("Look:[IMG]", "Yes.")
     say(Chat(), "draw", limit=2)
     assert "Look:" in script.turns
+    assert "Look:[IMG]" in script.turns
     assert script.turns[-1] == f"Look:{DRAWN_PICTURE}Yes."
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("Look:[IMG]", "Look:"),
+        ("Look: <picture>a cat", "Look: "),
+        ("Look: <edit>a cat</edit>", "Look: "),
+        ("Look: <picture>a cat</pi", "Look: "),
+        (f"<picture>a cat</picture>{PICTURE}", f"<picture>a cat</picture>{PICTURE}"),
+        ("1 < 2", "1 < 2"),
+    ],
+)
+def test_a_picture_that_never_came_is_not_kept(said: str, kept: str) -> None:
+    assert module.without_open_wish(module.Turn("assistant", said)).text == kept
 
 
 def test_saying_nothing_is_an_answer_too(talk) -> None:

@@ -8,7 +8,7 @@ import { app } from "../../../scripts/app.js";
 
 const FIELD = "shown_text";
 const STREAMED = "$$node-text-preview"; // the frontend's widget for text that still grows
-const OWN_VIEW = new Set(["BLIP3U_Converse"]); // shows its text by a script of its own
+const OWN_VIEW = new Set(["BLIP3U_Converse", "BLIP3U_ShowChat"]); // chat.js shows these
 
 function addField(node) {
   const { widget } = app.widgets.STRING(node, FIELD, ["STRING", { multiline: true }], app);
