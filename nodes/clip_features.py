@@ -6,7 +6,8 @@ from ..blip3u_core.features.flow import GUIDANCE_SCALE, NUM_STEPS, linear_sigmas
 from ..blip3u_core.features.grid import preview_features
 from ..blip3u_core.seeds import LARGEST_SEED
 from .checks import CheckedNode
-from .host.feature_sampling import SAMPLERS, empty_features, sample_features
+from .host.feature_sampling import empty_features, sample_features
+from .host.item_sampling import SAMPLERS
 
 CATEGORY = "BLIP3-U/features"
 MAX_BATCH = 4096

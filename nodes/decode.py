@@ -6,8 +6,16 @@ from ..blip3u_core.seeds import LARGEST_SEED
 from .checks import CheckedNode
 from .host.canvas import Canvas
 from .host.decoder import decoder_of
-from .host.drawing import Drawing, PictureSizes, condition_pair, draw_pictures
+from .host.drawing import (
+    OWN_SCHEDULE,
+    SCHEDULERS,
+    Drawing,
+    PictureSizes,
+    condition_pair,
+    draw_pictures,
+)
 from .host.features import negative_features
+from .host.item_sampling import SAMPLERS
 from .inputs import llm_input
 
 CATEGORY = "BLIP3-U/decoder"
@@ -35,6 +43,28 @@ def denoise_input(tooltip: str) -> io.Input:
     return io.Float.Input(
         "denoise", default=1.0, min=0.0, max=1.0, step=0.01, round=0.001, tooltip=tooltip
     )
+
+
+def sampling_inputs() -> list[io.Input]:
+    """How the decoder's flow is solved; the defaults are the reference's."""
+    return [
+        io.Combo.Input(
+            "sampler_name",
+            options=SAMPLERS,
+            default="euler",
+            optional=True,
+            tooltip="euler is the reference's. dpmpp_2m with karras and 14 steps lies "
+            "nearer to the exact solution than the reference's 50 steps.",
+        ),
+        io.Combo.Input(
+            "scheduler",
+            options=SCHEDULERS,
+            default=OWN_SCHEDULE,
+            optional=True,
+            tooltip="Noise levels of the steps. checkpoint: its own, as in the reference; "
+            "karras needs a quarter of the steps.",
+        ),
+    ]
 
 
 def features_input() -> io.Input:
@@ -240,6 +270,7 @@ class Decode(CheckedNode):
                     "With a source_image: 1 forgets it (outside of the mask it stays), 0.4 to 0.7 "
                     "keep its layout, 0 gives it back."
                 ),
+                *sampling_inputs(),
             ],
             outputs=[
                 io.Image.Output(
@@ -262,6 +293,8 @@ class Decode(CheckedNode):
         width,
         height,
         denoise,
+        sampler_name="euler",
+        scheduler=OWN_SCHEDULE,
         negative_features=None,
         source_image=None,
         mask=None,
@@ -271,7 +304,7 @@ class Decode(CheckedNode):
             vae,
             features["samples"],
             _samples(negative_features),
-            Drawing(seed, steps, cfg, denoise),
+            Drawing(seed, steps, cfg, denoise, sampler_name, scheduler),
             Canvas(width, height, source_image, mask),
         )
         return io.NodeOutput(images)

@@ -3,23 +3,23 @@
 from dataclasses import dataclass
 from typing import Any
 
-import comfy.sample
 import comfy.samplers
 import comfy.sd
-import comfy.utils
-import latent_preview
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...blip3u_core.decoder.decoder import CROP, ORIGINAL_SIZE
-from ...blip3u_core.features.flow import item_noise
 from ...blip3u_core.features.grid import features_to_tokens, pooled_features
 from .canvas import Canvas, Start, start_on
 from .decoder import decoder_of
+from .item_sampling import sample_items
 from .parts import present
 
 Conditioning = list[list[Any]]
+
+OWN_SCHEDULE = "checkpoint"  # the noise levels of scheduler_config.json
+SCHEDULERS: list[str] = [OWN_SCHEDULE, *comfy.samplers.SCHEDULER_NAMES]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ class Drawing:
     steps: int
     guidance_scale: float
     denoise: float = 1.0
+    sampler_name: str = "euler"
+    scheduler: str = OWN_SCHEDULE
 
 
 def draw_pictures(
@@ -97,24 +99,35 @@ def draw_pictures(
     target = (start.latent.shape[2] * factor, start.latent.shape[3] * factor)
     positive, null = condition_pair(features, negative, PictureSizes(target))
     latent = start.latent.expand(batch, -1, -1, -1)
-    sigmas = model.schedule.sigmas(drawing.steps, drawing.denoise)
+    sigmas = decoder_sigmas(decoder, drawing)
     samples = latent
     if len(sigmas):
-        samples = comfy.sample.sample_custom(
+        samples = sample_items(
             decoder,
-            item_noise(drawing.seed, batch, tuple(latent.shape[1:])),
-            drawing.guidance_scale,
-            comfy.samplers.sampler_object("euler"),
+            latent,
             sigmas,
+            drawing.seed,
+            drawing.sampler_name,
+            drawing.guidance_scale,
             positive,
             null,
-            latent,
-            noise_mask=start.mask,
-            callback=latent_preview.prepare_callback(decoder, drawing.steps),
-            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-            seed=drawing.seed,
+            start.mask,
         )
     return start.finish(vae.decode(samples))
+
+
+def decoder_sigmas(decoder: ModelPatcher, drawing: Drawing) -> Tensor:
+    """The noise levels of a drawing, (S + 1,), falling to 0; empty for denoise 0."""
+    if drawing.scheduler == OWN_SCHEDULE:
+        return decoder_of(decoder).schedule.sigmas(drawing.steps, drawing.denoise)
+    if drawing.denoise <= 0:
+        return torch.zeros(0)
+    sampling, total = (
+        decoder.get_model_object("model_sampling"),
+        int(drawing.steps / drawing.denoise),
+    )
+    sigmas = comfy.samplers.calculate_sigmas(sampling, drawing.scheduler, total)
+    return sigmas[-(drawing.steps + 1) :]
 
 
 def _common_batch(features: int, start: Start) -> int:

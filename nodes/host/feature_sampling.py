@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import comfy.model_management as memory
-import comfy.model_sampling
-import comfy.sample
-import comfy.samplers
-import latent_preview
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...blip3u_core.features.flow import item_noise, linear_sigmas
-from ...blip3u_core.seeds import item_seed
+from ...blip3u_core.features.flow import linear_sigmas
 from .dit import feature_model, feature_shape
-
-SAMPLERS: list[str] = list(comfy.samplers.SAMPLER_NAMES)
+from .item_sampling import sample_items
 
 
 def sample_features(
@@ -40,30 +33,12 @@ def sample_features(
     shape = feature_shape(patcher)
     start = start_features(shape, batch_size, positive, init_features)
     sigmas = shifted(linear_sigmas(steps, denoise), patcher)
-    noise = item_noise(seed, len(start), tuple(start.shape[1:]))
     mask = None if init_features is None else init_features.get("noise_mask")
-    groups = [slice(None)]
-    if mixes_items(sampler_name):
-        groups = [slice(i, i + 1) for i in range(len(start))]
-    callback = _batch_callback(patcher, steps, len(groups))
-    features = [
-        comfy.sample.sample_custom(
-            patcher,
-            noise[group],
-            guidance_scale,
-            comfy.samplers.sampler_object(sampler_name),
-            sigmas,
-            _rows(positive, group),
-            _rows(negative, group),
-            start[group],
-            noise_mask=mask if mask is None or len(mask) == 1 else mask[group],
-            callback=callback,
-            seed=item_seed(seed, i),
-        )
-        for i, group in enumerate(groups)
-    ]
+    features = sample_items(
+        patcher, start, sigmas, seed, sampler_name, guidance_scale, positive, negative, mask
+    )
     out = {} if init_features is None else dict(init_features)
-    return {**out, "samples": torch.cat(features)}
+    return {**out, "samples": features}
 
 
 def empty_features(patcher: ModelPatcher, batch_size: int) -> Tensor:
@@ -101,32 +76,3 @@ def shifted(sigmas: Tensor, patcher: ModelPatcher) -> Tensor:
     feature_model(patcher)
     sampling = patcher.get_model_object("model_sampling")
     return torch.tensor([sampling.percent_to_sigma(1 - sigma) for sigma in sigmas.tolist()])
-
-
-def mixes_items(sampler_name: str) -> bool:
-    """Whether an item's result depends on its batch: fresh noise, or a step size for all."""
-    function = getattr(comfy.samplers.sampler_object(sampler_name), "sampler_function", None)
-    if function is None or sampler_name == "dpm_adaptive":
-        return sampler_name == "dpm_adaptive"
-    return "noise_sampler" in inspect.signature(function).parameters
-
-
-def _rows(conditioning: list, group: slice) -> list:
-    """The conditioning of one group of a batch; what describes all pictures stays whole."""
-    return [
-        [tokens if len(tokens) == 1 else tokens[group], dict(options)]
-        for tokens, options in conditioning
-    ]
-
-
-def _batch_callback(patcher: ModelPatcher, steps: int, groups: int) -> Any:
-    """One progress bar with previews over all groups of a batch."""
-    show = latent_preview.prepare_callback(patcher, steps * groups)
-    done = -1
-
-    def callback(step: int, denoised: Tensor, x: Tensor, total: int) -> None:
-        nonlocal done
-        done += 1
-        show(done, denoised, x, total * groups)
-
-    return callback

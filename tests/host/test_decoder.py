@@ -70,6 +70,29 @@ def test_decode_equals_its_stock_chain(host: Host, made: str, steps: int) -> Non
     assert_close(sampler, ours, **SAME)  # the host's ddim_uniform has these very sigmas
 
 
+@pytest.mark.parametrize(
+    ("sampler", "scheduler"), [("dpmpp_2m", "karras"), ("euler_ancestral", "normal")]
+)
+def test_any_sampler_and_schedule_of_the_host(
+    host: Host, made: str, sampler: str, scheduler: str
+) -> None:
+    """As KSampler does it; a picture of a batch is the picture alone, also with fresh noise."""
+    parts = Parts(Graph(), made)
+    chosen = {"sampler_name": sampler, "scheduler": scheduler}
+    batch = parts.graph.add("TestLatent", file=made, key="features.b3")
+    alone = parts.graph.add("LatentFromBatch", samples=batch, batch_index=1, length=1)
+    ours, stock, three, second = tensors(
+        host,
+        parts.graph,
+        parts.decode(**chosen),
+        parts.pictures(parts.k_sampler(**chosen)),
+        parts.decode(**chosen, features=batch),
+        parts.decode(**chosen, features=alone, seed=4),
+    )
+    assert_close(ours, stock, **SAME)
+    assert_close(three[1:2], second, **SAME)
+
+
 def test_decode_equals_its_stock_chain_from_a_picture(host: Host, made: str) -> None:
     parts = Parts(Graph(), made)
     graph = parts.graph
