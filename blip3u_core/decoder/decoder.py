@@ -115,7 +115,7 @@ class Decoder:
         schedule = NoiseSchedule.from_json(checkpoint.scheduler_config)
         unet_config = UNetConfig.from_json(checkpoint.unet.config)
         vae_config = VaeConfig.from_json(checkpoint.vae.config)
-        check_same_latents(unet_config, vae_config)
+        check_same_latents(unet_config, vae_config, checkpoint.path)
         unet = _load_unet(checkpoint.unet, unet_config, dtype).to(device)
         vae = Vae(vae_config, device="meta")
         assign_weights(vae, checkpoint.vae, dtype)

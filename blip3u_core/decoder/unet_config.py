@@ -13,7 +13,7 @@ from .vae import VaeConfig
 # Layers are bounded tightly: 8 levels of them are built, on paper, before the weights are counted.
 FewLayers = Annotated[int, Field(ge=1, le=8)]
 Depth = Annotated[int, Field(ge=0, le=16)]
-Depths = Annotated[tuple[Depth, ...], Field(strict=False, min_length=1, max_length=8)]
+Depths = Annotated[tuple[Depth, ...], Field(min_length=1, max_length=8)]
 DownBlock = Literal["DownBlock2D", "CrossAttnDownBlock2D"]
 UpBlock = Literal["UpBlock2D", "CrossAttnUpBlock2D"]
 MidBlock = Literal["UNetMidBlock2DCrossAttn", "UNetMidBlock2D"]
@@ -30,15 +30,13 @@ class UNetConfig:
     """SDXL's UNet with another condition; the published values in brackets."""
 
     widths: Annotated[Levels, Field(alias="block_out_channels")]  # (320, 640, 1280)
-    layers_per_block: (
-        FewLayers | Annotated[tuple[FewLayers, ...], Field(strict=False, min_length=1)]
-    )
+    layers_per_block: FewLayers | Annotated[tuple[FewLayers, ...], Field(min_length=1)]
     in_channels: Annotated[int, Field(ge=1, le=1024)]  # (4)
     out_channels: Annotated[int, Field(ge=1, le=1024)]  # (4)
     cross_attention_dim: Size  # C (1792)
     norm_num_groups: Size  # (32)
-    down_block_types: Annotated[tuple[DownBlock, ...], Field(strict=False, max_length=8)]
-    up_block_types: Annotated[tuple[UpBlock, ...], Field(strict=False, max_length=8)]
+    down_block_types: Annotated[tuple[DownBlock, ...], Field(max_length=8)]
+    up_block_types: Annotated[tuple[UpBlock, ...], Field(max_length=8)]
     addition_time_embed_dim: Annotated[int, Field(ge=2, le=1 << 16)]  # (256)
     projection_class_embeddings_input_dim: Size  # C + 6 x addition_time_embed_dim (3328)
     # Side of the latent; a picture of 4096 pixels is the largest that a damaged file can ask for.
@@ -142,11 +140,11 @@ PER_LEVEL = (
 )
 
 
-def check_same_latents(unet: UNetConfig, vae: VaeConfig) -> None:
+def check_same_latents(unet: UNetConfig, vae: VaeConfig, where: object) -> None:
     """Raises ValueError if UNet and VAE, each whole in itself, are of two checkpoints."""
     if {unet.in_channels, unet.out_channels} != {vae.latent_channels}:
         raise ValueError(
-            f"the decoder's UNet reads {unet.in_channels} and writes {unet.out_channels} channels, "
-            f"its VAE has latent_channels {vae.latent_channels}; expected one number. Download the "
-            "folder diffusion-decoder again, unet and vae."
+            f"{where}: the decoder's UNet reads {unet.in_channels} and writes {unet.out_channels} "
+            f"channels, its VAE has latent_channels {vae.latent_channels}; expected one number. "
+            "Download the folder diffusion-decoder again, unet and vae."
         )

@@ -39,12 +39,8 @@ class VaeConfig:
     shift_factor: None = None
     latents_mean: None = None
     latents_std: None = None
-    down_block_types: (
-        Annotated[tuple[Literal["DownEncoderBlock2D"], ...], Field(strict=False)] | None
-    ) = None
-    up_block_types: (
-        Annotated[tuple[Literal["UpDecoderBlock2D"], ...], Field(strict=False)] | None
-    ) = None
+    down_block_types: tuple[Literal["DownEncoderBlock2D"], ...] | None = None
+    up_block_types: tuple[Literal["UpDecoderBlock2D"], ...] | None = None
 
     def __post_init__(self) -> None:
         odd = [width for width in self.widths if width % self.norm_num_groups]

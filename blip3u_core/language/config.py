@@ -25,7 +25,7 @@ _PATCH_EMBED = "visual.patch_embed.proj.weight"
 
 Pixels = Annotated[int, Field(ge=1, le=1 << 27)]
 SmallPixels = Annotated[int, Field(ge=1, le=1 << 22)]  # to so many the smallest picture is enlarged
-Channels = Field(strict=False, min_length=3, max_length=3)  # red, green, blue
+Channels = Field(min_length=3, max_length=3)  # red, green, blue
 TokenId = Annotated[int, Field(ge=0, lt=1 << 24)]
 
 
@@ -112,7 +112,7 @@ class VisionConfig:
     window_size: Annotated[int, Field(ge=1, le=8192)] = 112  # pixels of one window's side
     full_attention_layers: Annotated[
         tuple[Annotated[int, Field(ge=0)], ...],
-        Field(alias="fullatt_block_indexes", strict=False),
+        Field(alias="fullatt_block_indexes"),
     ] = (7, 15, 23, 31)
     hidden_act: Literal["silu"] = "silu"
 
@@ -176,7 +176,7 @@ class DrawingConfig:
 class GenerationConfig:
     """What generation_config.json says of answers; how to sample is the caller's choice."""
 
-    eos_token_id: TokenId | Annotated[tuple[TokenId, ...], Field(strict=False)] | None = None
+    eos_token_id: TokenId | tuple[TokenId, ...] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None  # 1 = none
 
     @property

@@ -20,7 +20,7 @@ MAX_LAYERS = 1000
 MAX_SIZE = 1 << 24  # wider than any vocabulary
 Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
 Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
-Levels = Annotated[tuple[Size, ...], Field(strict=False, min_length=1, max_length=8)]
+Levels = Annotated[tuple[Size, ...], Field(min_length=1, max_length=8)]
 Positive = Annotated[float, Field(gt=0, le=1e9)]
 
 Config = TypeVar("Config")
@@ -65,9 +65,10 @@ def read_config(kind: type[Config], values: Mapping[str, Any], otherwise: str) -
     where = source_of(values, otherwise)
     if not isinstance(values, Mapping):
         raise ValueError(f"{where} holds {shown(values)}, expected a JSON object. {ADVICE}")
-    known = _keys(kind)
+    known = {key: value for key, value in values.items() if key in _keys(kind)}
+    fixed = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}  # for ever
     try:
-        return kind(**{key: value for key, value in values.items() if key in known})
+        return kind(**fixed)
     except ValidationError as error:
         raise ValueError(_message(error, values, where)) from error
 

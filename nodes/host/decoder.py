@@ -80,7 +80,7 @@ class DecoderConfig(comfy.supported_models.SDXL):
     def __init__(self, checkpoint: Checkpoint) -> None:
         unet = UNetConfig.from_json(checkpoint.unet.config)
         vae = VaeConfig.from_json(checkpoint.vae.config)
-        check_same_latents(unet, vae)
+        check_same_latents(unet, vae, checkpoint.path)
         super().__init__(host_unet_config(unet))
         self.schedule = NoiseSchedule.from_json(checkpoint.scheduler_config)
         self.sampling_settings["timesteps"] = self.schedule.num_train_timesteps

@@ -1,6 +1,6 @@
 """Break blip3u-tiny in every way that fuzz/broken.py knows, use each, and count how it ended.
 
-    python tests/fuzz/broken_checkpoints.py [--only TEXT] [--every N] [--list]
+    python tests/fuzz/broken_checkpoints.py [--only TEXT] [--every N] [--list] [--host]
 
 A folder is drawn from, asked and varied; what its base gives is what it is compared with. Verdicts:
 clear (an error that says what came, what was expected and what to do), same (nothing read it), and
@@ -10,11 +10,16 @@ what must not be: different (a wrong success), NaN, unclear, hang. Exits with 1 
 import argparse
 import json
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
@@ -60,6 +65,20 @@ class Worker:
         self.process = None
 
 
+@contextmanager
+def judging(bases: Path, in_host: bool) -> Iterator[Any]:
+    """Whatever judges folders: a process of ours, or a ComfyUI."""
+    if in_host:
+        from fuzz.on_host import host_judge
+
+        with host_judge(bases) as judge:
+            yield judge
+    else:
+        worker = Worker(bases)
+        yield worker
+        worker.stop()
+
+
 def work(bases: Path) -> None:
     """Answer every folder that comes over standard input with its verdict."""
     import resource
@@ -89,6 +108,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="those whose name holds this text")
     parser.add_argument("--every", type=int, default=1, help="one in so many")
     parser.add_argument("--list", action="store_true", help="print every verdict")
+    parser.add_argument("--host", action="store_true", help="in ComfyUI (COMFYUI_PATH), over HTTP")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -97,14 +117,20 @@ def main() -> int:
     chosen = sample((b for b in all_broken() if options.only in b.name), options.every)
     with tempfile.TemporaryDirectory() as folder:
         bases = make_bases(Path(folder) / "bases")
-        counts, worker = Counter(), Worker(bases)
-        for number, broken in enumerate(chosen):
-            verdict = worker.judge(broken, broken.make(bases, Path(folder) / str(number)))
-            counts[verdict["verdict"]] += 1
-            if options.list or verdict["verdict"] not in GOOD:
-                print(f"{verdict['verdict']:10} {broken.name}  {verdict['said'][:300]}", flush=True)
-        worker.stop()
+        counts, slowest = Counter(), (0.0, "")
+        with judging(bases, options.host) as worker:
+            for number, broken in enumerate(chosen):
+                start = time.monotonic()
+                target = broken.make(bases, Path(folder) / str(number))
+                verdict = worker.judge(broken, target)
+                shutil.rmtree(target)
+                slowest = max(slowest, (time.monotonic() - start, broken.name))
+                counts[verdict["verdict"]] += 1
+                if options.list or verdict["verdict"] not in GOOD:
+                    print(f"{verdict['verdict']:10} {broken.name}  {verdict['said'][:300]}")
+                    sys.stdout.flush()
     print(f"\n{len(chosen)} broken folders: {dict(counts.most_common())}")
+    print(f"slowest: {slowest[0]:.1f} s, {slowest[1]}")
     return int(any(verdict not in GOOD for verdict in counts))
 
 

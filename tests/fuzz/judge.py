@@ -2,6 +2,7 @@
 
 import math
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,13 +54,18 @@ def judge(folder: Path, expected: Outcome) -> Verdict:
     """Compare what a broken folder gives with what its base gives."""
     results, errors = outcomes(folder)
     verdicts = [error_verdict(name, error) for name, error in errors]
-    for name, result in results.items():
-        if isinstance(result, torch.Tensor) and not math.isfinite(float(result.sum())):
-            verdicts.append(Verdict("NaN", name))
-        elif not _equal(result, expected[name]):
-            verdicts.append(Verdict("different", name))
+    verdicts += compared(results, expected)
     default = Verdict("same", "")
     return max(verdicts, key=lambda v: VERDICTS.index(v.verdict), default=default)
+
+
+def compared(results: Outcome, expected: Outcome) -> Iterator[Verdict]:
+    """What is wrong with results that came without an error."""
+    for name, result in results.items():
+        if isinstance(result, torch.Tensor) and not math.isfinite(float(result.sum())):
+            yield Verdict("NaN", name)
+        elif not _equal(result, expected[name]):
+            yield Verdict("different", name)
 
 
 def error_verdict(name: str, error: Exception) -> Verdict:
