@@ -39,19 +39,23 @@ class Found:
     def add(self, name: str, path: Path) -> None:
         """List a model; the first of a name stays, as everywhere in the host."""
         if not _is_text(name):
-            self.passed_over[path] = f"{str(path)!a}: its name is not text. Rename it."
+            self.pass_over(path, f"{path}: its name is not text. Rename it.")
         elif name in self.places:
             other = self.places[name]
-            self.passed_over[path] = f"{path} has the same name as {other}. Rename one of them."
+            self.pass_over(path, f"{path} has the same name as {other}. Rename one of them.")
         else:
             self.places[name] = path
+
+    def pass_over(self, path: Path, why: str) -> None:
+        """Note why something is not listed, in words that can be written into any log."""
+        self.passed_over[path] = why.encode("utf-8", "backslashreplace").decode()
 
     def test(self, path: Path, holds: Callable[[Path], bool]) -> bool:
         """Whether something holds of a path; not of one that cannot be read, and that is noted."""
         try:
             return holds(path)
         except (OSError, ValueError) as error:
-            self.passed_over[path] = _why_not(path, error)
+            self.pass_over(path, _why_not(path, error))
         return False
 
 
@@ -83,10 +87,11 @@ def find_checkpoints(roots: Iterable[Path]) -> Found:
         for folder in folders:
             around = any(path.is_relative_to(folder.path) for path in listed)
             if folder.path not in listed and _seems_meant(folder, around, found):
-                found.passed_over[folder.path] = (
+                found.pass_over(
+                    folder.path,
                     f"{folder.path} holds files but no checkpoint, expected config.json, "
                     "model*.safetensors, tokenizer files and diffusion-decoder/. Copy the whole "
-                    "published folder there; a vision tower belongs into models/clip_vision."
+                    "published folder there; a vision tower belongs into models/clip_vision.",
                 )
     return found
 
@@ -106,9 +111,10 @@ def find_vision_towers(roots: Iterable[Path]) -> Found:
                     found.add(_name(root, file), file)
             pickles = [file for file in folder.entries if file.name == TOWER_PICKLE]
             if pickles and not folder.has("model") and found.test(folder.path, _says_tower):
-                found.passed_over[folder.path] = (
+                found.pass_over(
+                    folder.path,
                     f"{pickles[0]} is a vision tower as a pickle, expected safetensors. Convert "
-                    "it: python -m blip3u_core.convert FOLDER NAME.safetensors"
+                    "it: python -m blip3u_core.convert FOLDER NAME.safetensors",
                 )
     return found
 
@@ -175,20 +181,29 @@ def _walk(root: Path, is_whole: Callable[[_Folder], bool], found: Found) -> Iter
         try:
             entries = sorted(path.iterdir())
         except OSError as error:
-            found.passed_over[path] = _why_not(path, error)
+            found.pass_over(path, _why_not(path, error))
             continue
         num_folders += 1
         if num_folders > MAX_FOLDERS:
-            found.passed_over[root] = (
+            found.pass_over(
+                root,
                 f"{root} has more than {MAX_FOLDERS} folders below it; the rest was not looked at. "
-                "Link the models' own folders there, not what lies around them."
+                "Link the models' own folders there, not what lies around them.",
             )
             return
         shown = tuple(entry for entry in entries if not entry.name.startswith("."))
         folder = _Folder(path, len(above), shown)
         yield folder
-        if folder.depth < DEPTH and (folder.depth == 0 or not is_whole(folder)):
-            below = [entry for entry in shown if found.test(entry, _is_folder)]
+        if folder.depth and is_whole(folder):
+            continue
+        below = [entry for entry in shown if found.test(entry, _is_folder)]
+        if below and folder.depth == DEPTH:
+            found.pass_over(
+                path,
+                f"{path} was not looked into: it lies {DEPTH} folders below {root}, the most that "
+                "are searched. Move or link the model's own folder higher up.",
+            )
+        else:
             waiting += [(entry, (*above, real)) for entry in reversed(below)]
 
 

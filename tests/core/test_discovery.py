@@ -88,6 +88,7 @@ def test_what_is_not_listed_is_told(tmp_path: Path) -> None:
     (root / "notes").mkdir()
     (root / "notes" / "read me.txt").write_text("nothing here")
     checkpoint(root / NO_TEXT)
+    (root / f"{NO_TEXT} gone").symlink_to("nothing")
     found = find_checkpoints([root])
     assert found.places == {}
     assert {path.name for path in found.passed_over} == {
@@ -96,8 +97,11 @@ def test_what_is_not_listed_is_told(tmp_path: Path) -> None:
         "blip3u",  # lonely.gguf
         "notes",
         NO_TEXT,
+        f"{NO_TEXT} gone",
     }
     assert reasons(found).encode()  # it can be written into a log
+    deep = checkpoint(root / "1" / "2" / "3" / "4" / "5").parent
+    assert "was not looked into" in find_checkpoints([root]).passed_over[deep]
     checkpoint(tmp_path / "second" / "mine")
     checkpoint(root / "mine")
     found = find_checkpoints([root, tmp_path / "second"])

@@ -92,6 +92,7 @@ def test_a_mended_folder_works_without_more_ado(host: Host) -> None:
     assert "No weights in" in host.failure(drawing("to mend"))
     weights.write_text(POINTER)
     assert "Git LFS pointer" in host.failure(drawing("to mend"))
+    assert host.run(asking("to mend")).outputs["show"]["text"]  # a question needs no decoder
     kept.replace(weights)
     first = host.run(drawing("to mend"))
     assert host.run(drawing("to mend")).executed == []  # and unchanged, nothing runs again
@@ -121,3 +122,25 @@ def test_a_tower_inside_a_checkpoint_is_one(host: Host) -> None:
         shown = host.run(graph).outputs["save"]["images"][0]
         seen[tower] = Image.open(host.file(shown)).tobytes()
     assert len(set(seen.values())) == 1
+
+
+def test_names_of_chats_are_taken_back_as_they_were_given(host: Host) -> None:
+    said = node("BLIP3U_ChatMessage", role="user", text="hello")
+    graph = {"say": said, "save": node("BLIP3U_SaveChat", chat=["say", 0], name="greeting.json")}
+    host.run(graph)
+    longest = "字" * 66  # 198 bytes, and a picture's name is longer than its chat's
+    Image.new("RGB", (40, 40), "red").save(host.base / "input" / "one.png")
+    image = {"image": node("LoadImage", image="one.png")}
+    shown = {"say": node("BLIP3U_ChatMessage", role="user", text="see", image=["image", 0])}
+    save = {"save": node("BLIP3U_SaveChat", chat=["say", 0], name=longest)}
+    host.run(image | shown | save)
+    for name in ("greeting", "greeting.json", longest):
+        load = {"load": node("BLIP3U_LoadChat", name=name)}
+        show = {"show": node("BLIP3U_ShowChat", chat=["load", 0])}
+        assert host.run(load | show).outputs["show"]["text"]
+    for name in ("a\0b", "x" * 255, "\ud800", "a/b", "", "."):
+        graph["save"]["inputs"]["name"] = name
+        assert "BLIP3U_SaveChat: ValueError: " in host.failure(graph)
+        assert "BLIP3U_LoadChat: " in host.failure(
+            {"load": node("BLIP3U_LoadChat", name=name)} | show
+        )
