@@ -181,6 +181,8 @@ class HostedNextDiT(NextDiT):
     ) -> Tensor:
         timesteps = timesteps if feature_timesteps is None else feature_timesteps
         wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, transformer_options)
+        if wrappers:  # Host: EasyCache adds to its input in place, here the sampler's own (0.3.75)
+            x = x.clone()
         executor = WrapperExecutor.new_class_executor(self._forward, self, wrappers)
         return executor.execute(x, timesteps, context, conditions, modulation, transformer_options)
 

@@ -16,7 +16,7 @@ from harness.features import (
     tokens,
     write_lora,
 )
-from harness.graph import Graph, tensors
+from harness.graph import Graph, output, tensors
 
 
 def with_lora(graph: Graph, model: list, strength: float) -> list:
@@ -173,3 +173,21 @@ def test_out_of_memory_is_told_and_freed(host: Host) -> None:
     assert "ClipFeatureDiT" not in [model["class"] for model in host.loaded_models()]
     host.hook()
     assert host.run(graph).outputs
+
+
+def test_a_cache_that_writes_into_its_input_leaves_the_sampler_alone(host: Host) -> None:
+    """EasyCache adds to its input in place; the sampler's x must not be that very tensor."""
+    graph = Graph()
+    loaded = graph.add("BLIP3U_LoadModel", checkpoint="blip3u-tiny (built-in)", weight_dtype="fp32")
+    llm, model = loaded, output(loaded, 1)
+    positive = graph.add("BLIP3U_VisualTokens", llm=llm, prompt="a red circle", template="caption")
+    conditioning = {"positive": positive, "negative": output(positive, 1)}
+    options = {"reuse_threshold": 0.2, "start_percent": 0.15, "end_percent": 0.95}
+    cached = graph.add("EasyCache", model=model, verbose=False, **options)
+    plain, quick = tensors(
+        host,
+        graph,
+        *(feature_sampler(graph, patched, conditioning, steps=30) for patched in (model, cached)),
+    )
+    assert not torch.equal(plain, quick)
+    assert (plain - quick).norm() < 0.1 * plain.norm()  # 1.9 where the sampler's x was changed
