@@ -22,6 +22,12 @@ from .host.parts import present
 # What no socket of a model carries.
 DATA = (bool, int, float, str, bytes, list, tuple, dict, set, Tensor)
 DIMS = {"IMAGE": "(B, H, W, C) with 1 to 4 channels", "MASK": "(B, H, W)"}
+ABILITIES = {
+    "MODEL": ("model", "model_options"),
+    "VAE": ("encode", "decode"),
+    "CLIP_VISION": ("encode_image",),
+    "BLIP3U_LLM": ("chat_model", "visual_tokens"),
+}
 MASK_TOLERANCE = 0.01  # rounding of resized masks
 
 
@@ -219,11 +225,12 @@ def _chat(value: Any, given: Any) -> Chat:
 
 
 def _model(value: Any, given: Any) -> Any:
-    """What only the host knows more about: here it must be no plain data."""
-    if isinstance(value, DATA):
+    """Told by what it can do: hosts and packs have several classes for one socket."""
+    part, kind = present(value), str(given.get_io_type())
+    if not all(hasattr(part, name) for name in ABILITIES.get(kind, ())):
         advice = "Connect the output of that kind: Load BLIP3-U and Load EVA-CLIP give them."
-        raise _Unfit(_said(value), f"a {given.get_io_type()}", advice)
-    return present(value)
+        raise _Unfit(_said(part), f"a {kind}", advice)
+    return part
 
 
 CHECKS: Mapping[str, Callable[[Any, Any], Any]] = {
