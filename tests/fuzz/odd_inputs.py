@@ -98,7 +98,12 @@ def values_for(given: Any, good: Any, calls: dict[str, Values]) -> Iterator[odd.
 
 def all_cases(nodes: dict[str, Any], good: dict[str, Values]) -> list[Case]:
     return [
-        Case(name, f"{given.id} = {what}", {given.id: value}, must_fail)
+        Case(
+            name,
+            f"{given.id} = {what}",
+            {given.id: value},
+            must_fail and (value is not None or not given.optional),
+        )
         for name, node in nodes.items()
         for given in node.define_schema().inputs
         for what, value, must_fail in values_for(given, good[name].get(given.id), good)
