@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .in_host import call_in_host, load_pack, pack_module
 from .measure import ROUNDS, Row, Times, alternate, threads
+from .models import stage_in_memory
 
 GOAL = 1.00
 STEPS = 4
@@ -135,15 +136,7 @@ def diffusers_loop(unet: Any, scheduler: Any, features: Tensor, noise: Tensor) -
 
 def hosted_unet(config: dict[str, Any], weights: dict[str, Tensor]) -> Any:
     """A UNet as the host's MODEL, without a file."""
-    stage = SimpleNamespace(
-        name="unet",
-        config=config,
-        source="random weights",
-        num_bytes=sum(weight.nbytes for weight in weights.values()),
-        shapes=lambda: {name: tuple(weight.shape) for name, weight in weights.items()},
-        dtypes=lambda: {name: weight.dtype for name, weight in weights.items()},
-        state_dict=lambda: dict(weights),
-    )
+    stage = stage_in_memory("unet", config, weights)
     checkpoint = SimpleNamespace(
         unet=stage, vae=SimpleNamespace(config=VAE), scheduler_config=SCHEDULER
     )

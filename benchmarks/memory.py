@@ -87,7 +87,7 @@ def reading_room(drawing: Drawing, contexts: list[Length], new_tokens: int) -> f
 
     llm = SimpleNamespace(
         config=drawing.text_config,
-        pictures=SimpleNamespace(vision=VisionConfig.from_dict(drawing.manifest["config"])),
+        image_config=SimpleNamespace(vision=VisionConfig.from_dict(drawing.manifest["config"])),
         num_queries=drawing.dit_grid**2,
         dtype=DTYPE,
     )

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from blip3u_core.language.model import LanguageModel, build_language_model
-from blip3u_core.weights.checkpoint import open_checkpoint
+from blip3u_core.weights.checkpoint import Stage, open_checkpoint
+from blip3u_core.weights.reader import TensorInfo
 
 RANDOM_TINY = Path(__file__).parents[1] / "tests" / "golden" / "oracle" / "checkpoint"
 
@@ -56,17 +57,24 @@ LANGUAGE_MINIMAL = LanguageSize(2, 64, 4, 2, 96, 1024, 2, 32)
 
 
 @dataclass(frozen=True)
-class RandomStage:
-    """The `llm` stage of a checkpoint that was never on a disk."""
+class StageInMemory(Stage):
+    """A stage of a checkpoint that was never on a disk."""
 
-    config: Mapping[str, Any]
     weights: Mapping[str, Tensor]
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(weight.shape) for name, weight in self.weights.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
         return dict(self.weights)
+
+
+def stage_in_memory(
+    name: str, config: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> StageInMemory:
+    source = Path("random weights")
+    tensors = {
+        key: TensorInfo(source, key, tuple(weight.shape), weight.dtype)
+        for key, weight in weights.items()
+    }
+    return StageInMemory(name, config, tensors, source, {}, weights)
 
 
 def language_model(size: LanguageSize, dtype: torch.dtype) -> LanguageModel:
@@ -75,7 +83,8 @@ def language_model(size: LanguageSize, dtype: torch.dtype) -> LanguageModel:
     config = size.config(json.loads((RANDOM_TINY / "config.json").read_text(encoding="utf-8")))
     empty = LanguageModel(config, config["n_query"], golden.assets, {}, dtype)
     weights = random_weights(empty, dtype)
-    llm = build_language_model(RandomStage(config, weights), golden.assets, {}, dtype)
+    stage = stage_in_memory("llm", config, weights)
+    llm = build_language_model(stage, golden.assets, {}, dtype)
     llm.eos_token_ids = frozenset()
     return llm
 

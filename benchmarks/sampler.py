@@ -14,6 +14,7 @@ import torch
 
 from .in_host import call_in_host, load_pack, pack_module
 from .measure import ROUNDS, Row, Times, alternate, threads
+from .models import stage_in_memory
 
 GOAL = 1.03
 GOAL_PREVIEW = 0.02
@@ -91,15 +92,6 @@ def hosted_dit(minimal: bool) -> Any:
     from .dit import MINIMAL, SIZE, random_dit
 
     network = random_dit(MINIMAL if minimal else SIZE, torch.float32)
-    weights = network.state_dict()
-    stage = SimpleNamespace(
-        name="dit",
-        config={},
-        source="random weights",
-        num_bytes=sum(weight.nbytes for weight in weights.values()),
-        shapes=lambda: {name: tuple(weight.shape) for name, weight in weights.items()},
-        dtypes=lambda: {name: weight.dtype for name, weight in weights.items()},
-        state_dict=lambda: dict(weights),
-    )
+    stage = stage_in_memory("dit", {}, network.state_dict())
     checkpoint = SimpleNamespace(dit=stage, config={"n_query": network.config.input_size**2})
     return pack_module("nodes.host.dit").load_dit(checkpoint, torch.float32)
