@@ -41,7 +41,7 @@ def test_workflow_loads_runs_and_shows(
 
 
 def test_an_error_stands_on_the_node(canvas: Canvas) -> None:
-    """A wrong value ends in a dialog with our words, and the next good prompt works."""
+    """A wrong value is answered in our words, and the next good prompt works."""
     graph = json.loads((REPOSITORY / "workflows" / "api" / "text_to_image.json").read_text("utf-8"))
     broken = json.loads(json.dumps(graph))
     for node in broken.values():
@@ -50,7 +50,7 @@ def test_an_error_stands_on_the_node(canvas: Canvas) -> None:
     canvas.load_api(broken, "broken")
     entry = canvas.run()
     assert entry["status"]["status_str"] == "error"
-    canvas.dismiss("token")
+    canvas.dismiss("the language model reads at most")
     canvas.load_api(graph, "mended")
     assert canvas.run()["status"]["status_str"] == "success"
 

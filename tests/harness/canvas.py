@@ -151,11 +151,20 @@ class Canvas:
         raise TimeoutError(f"the canvas' graph did not end within {timeout} s")
 
     def dismiss(self, words: str) -> None:
-        """Read the dialog that says `words` and close it."""
+        """Read the failure that says `words` and close it.
+
+        Older frontends open a dialog. Newer ones show a toast, whose words lie in a side panel.
+        """
         dialog = self.page.get_by_role("dialog").filter(has_text=words)
-        dialog.wait_for(timeout=30_000)
-        dialog.get_by_role("button", name="Close").first.click()
-        dialog.wait_for(state="hidden")
+        details = self.page.get_by_role("button", name="View details")
+        dialog.or_(details).first.wait_for(timeout=30_000)
+        if dialog.count():
+            dialog.get_by_role("button", name="Close").first.click()
+            dialog.wait_for(state="hidden")
+        else:
+            details.click()
+            self.page.get_by_text(words).first.wait_for()
+            self.page.get_by_role("button", name="Toggle properties panel").click()
 
     def wait_until_shown(self, count: int) -> None:
         """Until nodes show that many pictures; they are fetched after the end of a run."""
