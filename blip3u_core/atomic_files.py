@@ -3,6 +3,7 @@
 import hashlib
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-if os.name == "posix":
+if sys.platform != "win32":
     import fcntl
 
 PART_NAMES = ".blip3u-*.part"  # what is being written, or what a killed process left
@@ -31,9 +32,9 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-            if os.name == "posix":  # still locked; Windows cannot rename what is open
+            if sys.platform != "win32":  # still locked; Windows cannot rename what is open
                 part.replace(path)
-        if os.name != "posix":
+        if sys.platform == "win32":
             part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -51,7 +52,7 @@ def remove_leftovers(folder: Path) -> None:
         # Windows refuses to remove what is open. Elsewhere the lock tells; where there are no
         # locks, as on some network disks, the file stays.
         with suppress(OSError):
-            if os.name == "posix":
+            if sys.platform != "win32":
                 with part.open("rb") as stream:
                     fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     part.unlink()
@@ -63,7 +64,7 @@ def _begin(folder: Path) -> tuple[Path, BinaryIO]:
     while True:
         part = folder / PART_NAMES.replace("*", secrets.token_hex(6))
         stream = part.open("xb")
-        if os.name == "posix":
+        if sys.platform != "win32":
             with suppress(OSError):
                 fcntl.flock(stream, fcntl.LOCK_EX)
         if part.exists():

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..atomic_files import save_picture
 from ..images import rgb_image
+from .chat import has_half_characters
 
 FORMATS = {
     ".png": "PNG",
@@ -66,7 +67,7 @@ def find_unfit(folder: Path, pictures: Sequence[Path]) -> dict[str, str]:
                 f"{sidecar(file).name} is a folder, a pipe or a dead link, expected a text file or "
                 "nothing. Move it away"
             )
-        elif not _is_text(file.name):
+        elif has_half_characters(file.name):
             unfit[file.name] = "its name is not text. Rename it"
     for text, names in owners.items():
         if len(names) > 1:
@@ -179,7 +180,3 @@ def _is_there(path: Path) -> bool:
 
 def _is_picture(name: str) -> bool:
     return (mimetypes.guess_type(name)[0] or "").startswith("image/")
-
-
-def _is_text(name: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)

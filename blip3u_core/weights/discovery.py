@@ -213,8 +213,9 @@ def _why_not(path: Path, error: OSError | ValueError) -> str:
             f"{path} is a link to {os.readlink(path)}, where nothing is. Mount that disk, or "
             "remove the link."
         )
-    system = isinstance(error, OSError) and error.errno is not None
-    return str(unreadable(path, error) if system else error)
+    if isinstance(error, OSError) and error.errno is not None:
+        return str(unreadable(path, error))
+    return str(error)
 
 
 def _is_folder(path: Path) -> bool:
