@@ -174,10 +174,14 @@ class DrawingConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class GenerationConfig:
-    """What generation_config.json says of answers; how to sample is the caller's choice."""
+    """What generation_config.json, and config.json where it is silent, say of tokens and answers.
+
+    How to sample is the caller's choice.
+    """
 
     eos_token_id: TokenId | tuple[TokenId, ...] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None  # 1 = none
+    image_token_id: TokenId | None = None
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:

@@ -93,8 +93,8 @@ class LanguageModel(Network):
         drawing = read_config(DrawingConfig, config, CONFIG)
         self.generation_side = drawing.side(vision, source_of(config, CONFIG))
         self.tokenizer = TextTokenizer(assets)
-        self.eos_token_ids = _eos_token_ids(config, generation_config, self.tokenizer.turn_end_id)
         answers = read_config(GenerationConfig, generation_config, "generation_config.json")
+        self.eos_token_ids = _eos_token_ids(config, answers, self.tokenizer)
         self.repetition_penalty = answers.repetition_penalty or 1.0
         self.image_config = ImageConfig.from_assets(assets, vision)
         if self.tokenizer.num_ids > self.config.vocab_size:
@@ -226,12 +226,22 @@ def _shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _eos_token_ids(
-    config: Mapping[str, Any], generation_config: Mapping[str, Any], turn_end: int
+    config: Mapping[str, Any], answers: GenerationConfig, tokenizer: TextTokenizer
 ) -> frozenset[int]:
-    """The tokens at which an answer ends."""
-    places = ((generation_config, "generation_config.json"), (config, CONFIG))
-    for said, where in places:
-        ids = read_config(GenerationConfig, said, where).eos_token_ids
-        if ids:
-            return frozenset([turn_end, *ids])
-    return frozenset([turn_end])
+    """The tokens at which an answer ends.
+
+    Raises: ValueError if they are words, or if a picture's place is another token, to the
+        tokenizer: it is another model's.
+    """
+    whole = read_config(GenerationConfig, config, CONFIG)
+    ids = answers.eos_token_ids or whole.eos_token_ids
+    words = [number for number in ids if not tokenizer.is_special(number)]
+    place = whole.image_token_id
+    if words or place not in (None, tokenizer.image_pad_id):
+        said = f"eos_token_id {words[0]}" if words else f"image_token_id {place}"
+        raise ValueError(
+            f"{source_of(config, CONFIG)} or generation_config.json beside it says {said}, which "
+            f"{tokenizer.file} does not hold as that special token; expected the tokenizer of this "
+            "very checkpoint. Download its text files again."
+        )
+    return frozenset([tokenizer.turn_end_id, *ids])

@@ -87,6 +87,11 @@ class TextTokenizer:
         """One more than the largest id that a text can become."""
         return max(self._tokenizer.get_vocab().values(), default=-1) + 1
 
+    def is_special(self, number: int) -> bool:
+        """Whether this id is no part of a text but a mark, such as the end of a turn."""
+        token = self._tokenizer.get_added_tokens_decoder().get(number)
+        return token is not None and token.special
+
     def _special(self, token: str, meaning: str) -> int:
         number = self._tokenizer.token_to_id(token)
         if number is None:

@@ -41,7 +41,8 @@ def published(size: str) -> MetaStage:
         for name, (shape, _) in manifest["keys"].items()
         if not name.startswith("model.dit.")
     }
-    return MetaStage(manifest["config"], shapes)
+    of_its_tokenizer = {"eos_token_id": None, "image_token_id": None}  # here is the tiny one's
+    return MetaStage({**manifest["config"], **of_its_tokenizer}, shapes)
 
 
 def tiny(**changes: Any) -> MetaStage:
@@ -84,6 +85,8 @@ def test_a_tied_head_may_be_in_the_file_or_not(present: bool) -> None:
         ({"rope_scaling": {"type": "yarn"}}, "rope_type 'yarn'"),
         ({"rope_scaling": {"mrope_section": [1, 1, 1]}}, "must sum to 8"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
+        ({"eos_token_id": 5}, "eos_token_id 5, which tokenizer.json"),
+        ({"image_token_id": 640}, "image_token_id 640, which tokenizer.json"),
         ({"use_sliding_window": True}, "use_sliding_window True"),
     ],
 )

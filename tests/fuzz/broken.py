@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.comfy import ORACLE
+
 from .folders import Broken, write_bytes, write_json
 from .headers import header_breaks, weight_breaks
 from .layouts import converted_breaks, sharded_breaks
@@ -105,7 +107,6 @@ MEANT = {
     *itertools.product(("repetition_penalty", "eos_token_id"), ("None", GONE, "[]")),
     *itertools.product(("min_pixels", "max_pixels", "image_mean", "image_std"), ("None", GONE)),
     *itertools.product(("patch_size", "rescale_factor", "rope_scaling.rope_type"), (GONE,)),
-    ("eos_token_id", "0"),
     ("repetition_penalty", "1.5"),
     ("repetition_penalty", "True"),
     ("rope_theta", "1.5"),
@@ -130,6 +131,13 @@ WEIGHTS = (
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 
 
+# Files of another checkpoint that cannot be meant; a scheduler or generation settings could be.
+STRANGERS = (
+    "config.json", "tokenizer.json", "preprocessor_config.json", "model.safetensors",
+    f"{DECODER}/unet/config.json", f"{DECODER}/vae/config.json",
+)  # fmt: skip
+
+
 def all_broken() -> list[Broken]:
     """Every broken folder, by name; the names tell file, place and change."""
     published = itertools.chain(
@@ -138,6 +146,7 @@ def all_broken() -> list[Broken]:
     )  # fmt: skip
     return [
         *(Broken(name, "published", breaks) for name, breaks in published),
+        *(Broken(f"{file}~stranger", "published", partial(_stranger, file)) for file in STRANGERS),
         *(Broken(name, "sharded", breaks) for name, breaks in sharded_breaks()),
         *(Broken(name, "converted", breaks) for name, breaks in converted_breaks()),
     ]
@@ -183,6 +192,8 @@ def special_values() -> Iterator[tuple[str, Callable[[Path], object]]]:
         ("config.json", "vision_config.window_size", 100),
         ("config.json", "vision_config.depth", 10**7),
         ("config.json", "vision_config.fullatt_block_indexes", [99]),
+        ("config.json", "vision_config.window_size", 1), ("config.json", "image_token_id", 5),
+        ("generation_config.json", "eos_token_id", [5]),
         ("generation_config.json", "repetition_penalty", -1),
         ("generation_config.json", "eos_token_id", "two"),
     ]  # fmt: skip
@@ -278,6 +289,10 @@ def _change_json(file: str, change: Callable[[dict[str, Any]], object], folder: 
 
 def _write(file: str, content: bytes, folder: Path) -> None:
     write_bytes(folder / file, content)
+
+
+def _stranger(file: str, folder: Path) -> None:
+    write_bytes(folder / file, (ORACLE / "checkpoint" / file).read_bytes())
 
 
 def _cut(file: str, folder: Path) -> None:
