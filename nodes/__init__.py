@@ -11,6 +11,7 @@ FILES: tuple[str, ...] = (
     "load",
     "lora",
     "saved_weights",
+    "prompts",
     "language",
     "captions",
     "clip_features",

@@ -37,6 +37,11 @@ class CheckedNode(io.ComfyNode):
     # Combos whose list grows between two looks; `execute` says what it cannot find.
     growing_lists: frozenset[str] = frozenset()
 
+    @classmethod
+    def runs_of(cls, lists: dict[str, list]) -> list[dict[str, Any]]:
+        """The runs of a node that takes its inputs as lists: one value of each a run."""
+        raise NotImplementedError
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         own = cls.__dict__.get("execute")
@@ -50,9 +55,16 @@ def _checked(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutp
         schema = cls.define_schema()
         given = signature(execute).bind_partial(cls, *args, **values).arguments
         given = {name: value for name, value in list(given.items())[1:]}
-        output = execute(cls, **check_inputs(schema, given, cls.growing_lists))
-        check_outputs(schema, output)
-        return output
+        runs = cls.runs_of(given) if schema.is_input_list else [given]
+        outputs = []
+        for given in runs:
+            output = execute(cls, **check_inputs(schema, given, cls.growing_lists))
+            check_outputs(schema, output)
+            outputs.append(output)
+        if not schema.is_input_list:
+            return outputs[0]
+        columns = zip(*(output.args for output in outputs), strict=True)
+        return io.NodeOutput(*map(list, columns))
 
     return run
 

@@ -7,7 +7,8 @@ from ..blip3u_core.features.edit import SOURCE_GUIDANCE, STRENGTH, TARGET_GUIDAN
 from ..blip3u_core.features.flow import NUM_STEPS
 from ..blip3u_core.seeds import LARGEST_SEED
 from .checks import CheckedNode
-from .host.edit import edit_clip_features
+from .host.edit import edit_clip_features, one_batch
+from .inputs import in_step
 
 CATEGORY = "BLIP3-U/edit"
 LARGEST_SIDE = 16384
@@ -33,10 +34,12 @@ class EditFeatures(CheckedNode):
             description="Changes a picture's CLIP features by the difference of two descriptions "
             "(FlowEdit); what both descriptions share stays.",
             inputs=[*cls.sockets(), *cls.settings()],
+            is_input_list=True,
             outputs=[
                 io.Latent.Output(
                     "edited_features",
                     display_name="edited_features",
+                    is_output_list=True,
                     tooltip="The features (B, C, g, g) after the edit, for the Decoder.",
                 )
             ],
@@ -102,6 +105,16 @@ class EditFeatures(CheckedNode):
                 "asked; 1 takes the whole way.",
             ),
         ]
+
+    @classmethod
+    def runs_of(cls, lists: dict[str, list]) -> list[dict]:
+        """As the host runs lists; but one batch meets as many descriptions in a single run."""
+        runs = in_step(lists)
+        latents = lists.get("features") or []
+        if len(latents) == 1 and len(runs) == len(latents[0]["samples"]) > 1:
+            joined = {name: one_batch(lists[name]) for name in ("source", "target", "negative")}
+            return [{**runs[0], **joined}]
+        return runs
 
     @classmethod
     def execute(

@@ -75,3 +75,12 @@ def sampling_inputs() -> list[io.Input]:
 
 def sampling_of(max_new_tokens: int, temperature: float, top_p: float, seed: int) -> SamplingParams:
     return SamplingParams(max_new_tokens, temperature, top_p, seed)
+
+
+def in_step(lists: dict[str, list]) -> list[dict]:
+    """One run an entry of the longest list; shorter ones repeat their last, as in the host."""
+    count = max(map(len, lists.values()), default=0)
+    return [
+        {name: values[min(index, len(values) - 1)] for name, values in lists.items() if values}
+        for index in range(count)
+    ]

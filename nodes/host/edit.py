@@ -54,6 +54,20 @@ def edit_clip_features(
     return torch.where(nothing_asked[:, None, None, None], features.to(edited), edited)
 
 
+def one_batch(descriptions: list[list]) -> list:
+    """Single descriptions as one conditioning whose rows they are.
+
+    Raises: ValueError if one is more than a description (areas, combinations).
+    """
+    if any(len(conditioning) != 1 for conditioning in descriptions):
+        raise ValueError(
+            f"a list of {len(descriptions)} descriptions came with combined or masked ones among "
+            "them, expected a plain one for each picture. Take them from Visual Tokens."
+        )
+    tokens = torch.cat([conditioning[0][0] for conditioning in descriptions])
+    return [[tokens, dict(descriptions[0][0][1])]]
+
+
 def common_batch(features: Tensor, source: list, target: list) -> int:
     sizes = [len(features), *(len(tokens) for tokens, _ in (*source, *target))]
     if len(set(sizes) - {1}) > 1:

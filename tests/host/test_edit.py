@@ -16,7 +16,9 @@ from blip3u_core.features.edit import edit_clip_features
 from blip3u_core.features.nextdit import NextDiT
 from blip3u_core.weights.checkpoint import open_checkpoint
 from harness.comfy import ORACLE, RANDOM_TINY, Graph, GraphError, Host, Result
-from harness.features import write_lora
+from harness.features import load, write_lora
+from harness.graph import Graph as BuiltGraph
+from harness.graph import Link, output, tensors
 
 SETTINGS = {"seed": 5, "steps": 8, "cfg_source": 1.5, "cfg_target": 4.0, "strength": 0.75}
 
@@ -232,3 +234,33 @@ def test_the_mask_node_equals_the_core(host: Host, inputs: str) -> None:
     edited, before = saved(host, plain)["samples"], load_file(inputs)["features"]
     assert_close(mask, difference_mask(before, edited, 48, 32, 0.3, 0.25))
     assert mask.shape == (2, 32, 48)
+
+
+def test_a_list_of_descriptions_meets_a_batch_in_step(host: Host, inputs: str) -> None:
+    """As Edit Plan gives them, one description a picture: two pictures, not four."""
+    graph = BuiltGraph()
+    model, llm = load(graph), output(load(graph), 0)
+    batch = graph.add("TestLatent", file=inputs, key="features")
+
+    def edited(features: Link, lines: list[str], seed: int) -> Link:
+        source, target = (
+            graph.add(
+                "BLIP3U_VisualTokens",
+                llm=llm,
+                prompt=graph.add("BLIP3U_PromptLines", text="\n".join(words)),
+                template="caption",
+            )
+            for words in (lines, [f"{line} at night" for line in lines])
+        )
+        links = {"source": source, "target": target, "negative": output(source, 1)}
+        values = {**SETTINGS, "seed": seed}
+        return graph.add("BLIP3U_EditFeatures", model=model, features=features, **links, **values)
+
+    lines = ["a cat", "two dogs"]
+    ones = [graph.add("LatentFromBatch", samples=batch, batch_index=i, length=1) for i in (0, 1)]
+    both = edited(batch, lines, 5)
+    alone = [
+        edited(one, [line], 5 + i) for i, (one, line) in enumerate(zip(ones, lines, strict=True))
+    ]
+    together, *singles = tensors(host, graph, both, *alone)
+    assert_close(together, torch.cat(singles), atol=1e-5, rtol=0)
