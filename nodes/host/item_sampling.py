@@ -14,7 +14,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...blip3u_core.features.flow import item_noise
-from ...blip3u_core.seeds import item_seed
+from ...blip3u_core.seeds import LARGEST_SEED, item_seed
 
 SAMPLERS: list[str] = list(comfy.samplers.SAMPLER_NAMES)
 
@@ -49,7 +49,8 @@ def sample_items(
             noise_mask=mask if mask is None or len(mask) == 1 else mask[group],
             callback=callback,
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-            seed=item_seed(seed, i),
+            # Host: newer ones add 1 for the noise of ancestral samplers (0.8.0).
+            seed=min(item_seed(seed, i), LARGEST_SEED - 1),
         )
         for i, group in enumerate(groups)
     ]

@@ -191,3 +191,17 @@ def test_a_cache_that_writes_into_its_input_leaves_the_sampler_alone(host: Host)
     )
     assert not torch.equal(plain, quick)
     assert (plain - quick).norm() < 0.1 * plain.norm()  # 1.9 where the sampler's x was changed
+
+
+def test_seeds_wrap_behind_the_largest(host: Host) -> None:
+    graph = Graph()
+    model, conditioning = load(graph), tokens(graph)
+    ancestral = {"sampler_name": "euler_ancestral", "steps": 3}
+    largest, first = 2**64 - 1, 0
+    both, second = tensors(
+        host,
+        graph,
+        feature_sampler(graph, model, conditioning, **ancestral, seed=largest, batch_size=2),
+        feature_sampler(graph, model, conditioning, **ancestral, seed=first),
+    )
+    assert torch.equal(both[1:], second)
