@@ -18,6 +18,7 @@ from torch import Tensor
 from ..blip3u_core.chat.chat import Chat
 from ..blip3u_core.finite import all_finite
 from .host.parts import present
+from .search import with_aliases
 
 # What no socket of a model carries.
 DATA = (bool, int, float, str, bytes, list, tuple, dict, set, Tensor)
@@ -32,7 +33,10 @@ MASK_TOLERANCE = 0.01  # rounding of resized masks
 
 
 class CheckedNode(io.ComfyNode):
-    """A node whose inputs fit its schema when `execute` runs, and whose outputs are finite."""
+    """A node whose inputs fit its schema when `execute` runs, and whose outputs are finite.
+
+    Its schema also says by which other words people find it, where the host takes any.
+    """
 
     # Combos whose list grows between two looks; `execute` says what it cannot find.
     growing_lists: frozenset[str] = frozenset()
@@ -47,6 +51,9 @@ class CheckedNode(io.ComfyNode):
         own = cls.__dict__.get("execute")
         if isinstance(own, classmethod) and not hasattr(own.__func__, "__wrapped__"):
             cls.execute = classmethod(_checked(own.__func__))
+        schema = cls.__dict__.get("define_schema")
+        if isinstance(schema, classmethod) and not hasattr(schema.__func__, "__wrapped__"):
+            cls.define_schema = classmethod(with_aliases(schema.__func__))
 
 
 def _checked(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:

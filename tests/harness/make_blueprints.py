@@ -14,6 +14,8 @@ from harness.canvas import Canvas, open_canvas
 from harness.comfy import REPOSITORY, Graph, make_base_folder, running_host
 from harness.make_workflows import FIX_SEEDS, SIZES
 
+CATEGORY = "BLIP3-U"  # its folder in the node library
+
 # The links that cross the border become the inputs and outputs of the one node.
 PACK_UP = """([kept, feeder, reader, shown, title]) => {
   const beside = n => [feeder, reader].includes(String(n.id));
@@ -38,6 +40,7 @@ class Blueprint:
     workflow: str
     nodes: tuple[str, ...]  # ids in the workflow's API form
     widgets: tuple[tuple[str, str], ...]  # (id, widget) to show on the one node
+    description: str  # in the node library of newer frontends
     reader: str  # the node outside that takes the output
     feeder: str = ""  # the node outside that gives the input
     rewire: dict[tuple[str, str], list[Any]] = field(default_factory=dict)
@@ -49,6 +52,7 @@ BLUEPRINTS = (
         "text_to_image",
         ("1", "2", "3", "4", "5"),
         (("1", "checkpoint"), ("2", "prompt"), ("3", "seed"), ("5", "width"), ("5", "height")),
+        description="Draws a picture from a prompt: all stages of BLIP3-U as one node.",
         reader="6",
     ),
     Blueprint(
@@ -56,6 +60,7 @@ BLUEPRINTS = (
         "visual_question_answering",
         ("1", "7"),
         (("1", "checkpoint"), ("7", "question"), ("7", "max_new_tokens")),
+        description="Asks the language model about a picture and gives the answer as text.",
         reader="8",
         feeder="5",
     ),
@@ -71,6 +76,7 @@ BLUEPRINTS = (
             ("14", "seed"),
             ("16", "threshold"),
         ),
+        description="Changes a picture by an instruction; a mask keeps all else.",
         reader="20",
         feeder="5",
         rewire={("14", "negative"): ["13", 1]},  # in the workflow it comes from the drawn picture
@@ -91,7 +97,10 @@ def make(canvas: Canvas, blueprint: Blueprint) -> dict[str, Any]:
     border = [blueprint.feeder, blueprint.reader]
     canvas.page.evaluate(PACK_UP, [list(blueprint.nodes), *border, shown, blueprint.title])
     canvas.page.wait_for_timeout(500)
-    return canvas.serialized()
+    made = canvas.serialized()
+    (subgraph,) = made["definitions"]["subgraphs"]
+    subgraph.update(category=CATEGORY, description=blueprint.description)
+    return made
 
 
 def main() -> None:

@@ -66,6 +66,14 @@ def test_every_socket_has_a_tooltip_and_every_float_a_step(nodes: dict[str, Any]
                 assert spec.get("step"), f"{name}.{key}: the canvas would round it"
 
 
+def test_every_node_is_found_by_other_words(host: Host, nodes: dict[str, Any]) -> None:
+    """Hosts from 0.12 on search by aliases; stock nodes show whether this host does."""
+    if "search_aliases" not in host.get("/object_info/PreviewAny")["PreviewAny"]:
+        pytest.skip("this host's schemas hold no search aliases")
+    for name, node in nodes.items():
+        assert node["search_aliases"], name
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_language_is_complete(host: Host, nodes: dict[str, Any], language: str) -> None:
     served = host.get("/i18n")[language]["nodeDefs"]
@@ -114,7 +122,9 @@ def test_templates_and_blueprints_are_listed(host: Host) -> None:
     assert len(ours) == 3
     for key in ours.values():
         graph = json.loads(host.get(f"/api/global_subgraphs/{key}")["data"])
-        assert len(graph["definitions"]["subgraphs"]) == 1
+        (subgraph,) = graph["definitions"]["subgraphs"]
+        assert subgraph["category"] == "BLIP3-U"
+        assert subgraph["description"]
 
 
 def test_start_imports_nothing_heavy(host: Host) -> None:
