@@ -19,6 +19,7 @@ SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,
     "Comfy.Minimap.Visible": False,
+    "Comfy.NodeSearchBoxImpl.FollowCursor": False,  # a new node lies where the search was opened
     "Comfy.Graph.AutoPanSpeed": 0,  # a drag near the edge would move the canvas under the mouse
     "Comfy.Workflow.ShowMissingModelsWarning": False,
 }
