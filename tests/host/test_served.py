@@ -104,6 +104,10 @@ def test_every_node_has_a_help_page(host: Host, nodes: dict[str, Any]) -> None:
         for word in [*inputs_of(node), *node["output_name"]]:
             assert re.search(rf"\b{word}\b", page), f"{name}: the page does not name {word}"
         assert re.search("^## Input", page, re.MULTILINE), name
+        inputs = page.split("## Input")[1].split("\n## ")[0]
+        assert "\n|" not in inputs, (
+            f"{name}: a table is squeezed in the narrow panel of newer hosts"
+        )
         assert "## Pitfalls" in page, name
         pictures = re.findall(r"!\[.*?\]\((.*?)\)", page)
         assert pictures, f"{name}: the page has no picture"
