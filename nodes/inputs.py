@@ -17,7 +17,11 @@ def chat_input(tooltip: str) -> io.Input:
 
 
 def image_inputs() -> list[io.Input]:
-    """image, image_2, image_3, image_4: each a picture or a batch."""
+    """image, image_2, image_3, image_4: each a picture or a batch.
+
+    Not the Autogrow of newer hosts: it names its inputs `<group>.<name>`, so that a workflow which
+    uses `image_2` would open without its picture, and one saved there would on older hosts.
+    """
     return [
         io.Image.Input(
             name,
