@@ -3,7 +3,6 @@
 import hashlib
 import os
 import secrets
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,8 +12,10 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-if sys.platform != "win32":
+try:
     import fcntl
+except ImportError:  # Windows, where nobody can remove or rename what is open
+    fcntl = None
 
 PART_NAMES = ".blip3u-*.part"  # what is being written, or what a killed process left
 
@@ -32,9 +33,9 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-            if sys.platform != "win32":  # still locked; Windows cannot rename what is open
+            if fcntl is not None:  # still locked; Windows cannot rename what is open
                 part.replace(path)
-        if sys.platform == "win32":
+        if fcntl is None:
             part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -52,7 +53,7 @@ def remove_leftovers(folder: Path) -> None:
         # Windows refuses to remove what is open. Elsewhere the lock tells; where there are no
         # locks, as on some network disks, the file stays.
         with suppress(OSError):
-            if sys.platform != "win32":
+            if fcntl is not None:
                 with part.open("rb") as stream:
                     fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     part.unlink()
@@ -64,7 +65,7 @@ def _begin(folder: Path) -> tuple[Path, BinaryIO]:
     while True:
         part = folder / PART_NAMES.replace("*", secrets.token_hex(6))
         stream = part.open("xb")
-        if sys.platform != "win32":
+        if fcntl is not None:
             with suppress(OSError):
                 fcntl.flock(stream, fcntl.LOCK_EX)
         if part.exists():
