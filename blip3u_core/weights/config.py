@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from .json_files import ADVICE, FileContent, parse_json, shown, source_of
+from .json_files import ADVICE, FileContent, shown, source_of
 
 STRICT = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False, populate_by_name=True)
 
@@ -88,11 +88,6 @@ def part_of(values: Mapping[str, Any], key: str, otherwise: str) -> FileContent:
     if part is not None and not isinstance(part, Mapping):
         raise ValueError(f"{where} says {key} {shown(part)}, expected a JSON object. {ADVICE}")
     return FileContent(part or {}, where if part is None else f"{where}, {key},")
-
-
-def parse_object(kind: type[Config], text: str, where: str) -> Config:
-    """The declared configuration of a JSON text. Raises ValueError as `read_config` does."""
-    return read_config(kind, parse_json(text, where), where)
 
 
 def _keys(kind: Any) -> set[str]:

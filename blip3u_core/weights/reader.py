@@ -97,7 +97,7 @@ def scan_weights(folder: Path, base: str) -> tuple[dict[str, TensorInfo], dict[s
 
     Returns: tensors by name, and the metadata of the file (of the first shard).
     Raises: FileNotFoundError if there are no such weights or a shard is missing, ValueError for
-        a broken file, a pickle, or an index that leaves its folder.
+        a broken or empty file, a pickle, or an index that leaves its folder.
     """
     files = _weight_files(folder, base)
     tensors: dict[str, TensorInfo] = {}
@@ -112,6 +112,10 @@ def scan_weights(folder: Path, base: str) -> tuple[dict[str, TensorInfo], dict[s
             )
         tensors.update(found)
         metadata = metadata or file_metadata
+    if not tensors:
+        raise ValueError(
+            f"{files[0]} holds no weights at all, expected those of a network. Download it again."
+        )
     return tensors, metadata
 
 

@@ -158,6 +158,12 @@ def test_garbage(folder, content):
         _ = open_checkpoint(folder).dit
 
 
+def test_a_file_without_weights(folder):
+    save_file({}, folder / "diffusion-decoder" / "vae" / "diffusion_pytorch_model.safetensors")
+    with pytest.raises(ValueError, match="holds no weights at all"):
+        _ = open_checkpoint(folder).vae
+
+
 def test_truncated(folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1000])
