@@ -13,6 +13,11 @@ import tomllib
 
 from .result_files import read_scores
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 PUBLISHED = Path(__file__).with_name("published.toml")
 ANCHOR = "BLIP3-U 8B"  # the row that a run of the released 8B should meet
 
