@@ -32,23 +32,23 @@ class Item:
     source: Callable[[], Image.Image] | None = None  # the picture to edit
 
 
-def geneval(prompts: Sequence[Path], out: Path, options: Mapping[str, Any]) -> Iterator[Item]:
+def geneval_items(prompts: Sequence[Path], out: Path, options: Mapping[str, Any]) -> Iterator[Item]:
     """Of `evaluation_metadata.jsonl`: a folder a line, numbered, with the line in it."""
     for index, (where, row) in enumerate(_json_lines(prompts)):
         folder = out / f"{index:05}"
         line = json.dumps(row)
-        save = partial(_save_geneval, folder, line)
+        save = partial(_save_samples, folder, line)
         yield Item(_text(row, "prompt", where), folder / "grid.png", save, SAMPLES)
 
 
-def _save_geneval(folder: Path, line: str, pictures: Sequence[Image.Image]) -> None:
+def _save_samples(folder: Path, line: str, pictures: Sequence[Image.Image]) -> None:
     write_atomically(folder / "metadata.jsonl", lambda file: file.write(line.encode()))
     for index, picture in enumerate(pictures):
         save_png(folder / "samples" / f"{index:04}.png", picture)
     save_png(folder / "grid.png", two_by_two(pictures))
 
 
-def dpg(prompts: Sequence[Path], out: Path, options: Mapping[str, Any]) -> Iterator[Item]:
+def dpg_items(prompts: Sequence[Path], out: Path, options: Mapping[str, Any]) -> Iterator[Item]:
     """Of the folder `prompts/*.txt`: one picture of two by two, named as the prompt's file."""
     files = [
         file
@@ -65,7 +65,7 @@ def _save_dpg(target: Path, pictures: Sequence[Image.Image]) -> None:
     save_png(target, two_by_two(pictures))
 
 
-def wise(prompts: Sequence[Path], out: Path, options: Mapping[str, Any]) -> Iterator[Item]:
+def wise_items(prompts: Sequence[Path], out: Path, options: Mapping[str, Any]) -> Iterator[Item]:
     """Of its JSON lists: `<prompt_id>.png`."""
     for path in prompts:
         for index, row in enumerate(_json_list(path)):
@@ -74,7 +74,7 @@ def wise(prompts: Sequence[Path], out: Path, options: Mapping[str, Any]) -> Iter
             yield Item(_text(row, "Prompt", where), target, partial(_save_one, target))
 
 
-def imgedit(prompts: Sequence[Path], out: Path, options: Mapping[str, Any]) -> Iterator[Item]:
+def imgedit_items(prompts: Sequence[Path], out: Path, options: Mapping[str, Any]) -> Iterator[Item]:
     """Of `basic_edit.json` or `UGE_edit.json`: `<key>.png`, of the pictures below `--images`."""
     root = options["images"]
     if root is None:
@@ -91,7 +91,7 @@ def imgedit(prompts: Sequence[Path], out: Path, options: Mapping[str, Any]) -> I
             yield Item(prompt, target, partial(_save_one, target), source=source)
 
 
-def gedit(prompts: Sequence[Path], out: Path, options: Mapping[str, Any]) -> Iterator[Item]:
+def gedit_items(prompts: Sequence[Path], out: Path, options: Mapping[str, Any]) -> Iterator[Item]:
     """Of its Parquet files, or JSON lines whose `input_image` is a path:
     `<model>/fullset/<task>/<en|cn>/<key>.png`, and the source beside it, which its scorer reads.
     """
@@ -133,11 +133,11 @@ def _gedit_rows(prompts: Iterable[Path]) -> Iterator[tuple[str, dict[str, Any]]]
 
 
 BENCHMARKS: dict[str, Callable[[Sequence[Path], Path, Mapping[str, Any]], Iterator[Item]]] = {
-    "geneval": geneval,
-    "dpg": dpg,
-    "wise": wise,
-    "imgedit": imgedit,
-    "gedit": gedit,
+    "geneval": geneval_items,
+    "dpg": dpg_items,
+    "wise": wise_items,
+    "imgedit": imgedit_items,
+    "gedit": gedit_items,
 }
 
 

@@ -1,0 +1,1 @@
+"""Pictures, captions, edits and CLIP features by the million: sharded, resumable, each once."""
