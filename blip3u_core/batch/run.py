@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..atomic_files import write_atomically
+from ..atomic_files import remove_leftovers, write_atomically
 from ..pipeline import Pipeline
 from ..run_settings import open_pipeline
 from .plan import PLAN, error_line, rows_of, seed_of, shard_names
@@ -148,6 +148,5 @@ def finish(out: Path, job: Job) -> int:
     text = "".join(part.read_text("utf-8") for part in parts)
     write_atomically(out / ERRORS, lambda file: file.write(text.encode()))
     for folder in (out, out / PLAN):
-        for left in folder.glob(".*.part"):
-            left.unlink(missing_ok=True)
+        remove_leftovers(folder)
     return text.count("\n")

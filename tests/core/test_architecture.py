@@ -53,7 +53,7 @@ CORE_MAY_IMPORT = {
 EXTRAS = {  # what only some commands need, and which room they are in
     "export": {"pyarrow"},
     "batch": {"pyarrow", "ray"},
-    "harnesses": {"lmms_eval", "vlmeval"},
+    "harnesses": {"accelerate", "lmms_eval", "vlmeval"},
 }  # fmt: skip
 
 
