@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tomllib
-
 from .result_files import read_scores
 
 if sys.version_info >= (3, 11):
