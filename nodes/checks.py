@@ -62,10 +62,13 @@ def _checked(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutp
         schema = cls.define_schema()
         given = signature(execute).bind_partial(cls, *args, **values).arguments
         given = {name: value for name, value in list(given.items())[1:]}
-        runs = cls.runs_of(given) if schema.is_input_list else [given]
+        if schema.is_input_list:
+            runs = cls.runs_of(check_lists(schema, given))
+        else:
+            runs = [check_inputs(schema, given, cls.growing_lists)]
         outputs = []
-        for given in runs:
-            output = execute(cls, **check_inputs(schema, given, cls.growing_lists))
+        for run in runs:
+            output = execute(cls, **run)
             check_outputs(schema, output)
             outputs.append(output)
         if not schema.is_input_list:
@@ -97,6 +100,22 @@ def check_inputs(
             checked[given.id] = CHECKS.get(str(kind), _model)(value, given)
         except _Unfit as unfit:
             raise _refused(schema, given.id, *unfit.args) from None
+    return checked
+
+
+def check_lists(schema: io.Schema, lists: Mapping[str, Any]) -> dict[str, list]:
+    """`check_inputs` for a node that takes every input as a list: each of its values by itself."""
+    for name, values in lists.items():
+        if not isinstance(values, list):
+            raise _refused(schema, name, _said(values), "a list of values", "Call it as the host.")
+    longest = max(1, *map(len, lists.values()))
+    checked: dict[str, list] = {}
+    for index in range(longest):
+        one = {name: values[index] for name, values in lists.items() if index < len(values)}
+        known = {name: values[0] for name, values in checked.items()}
+        for name, value in check_inputs(schema, {**known, **one}).items():
+            if name in one:
+                checked.setdefault(name, []).append(value)
     return checked
 
 

@@ -34,7 +34,15 @@ def good_calls(nodes: dict[str, Any], base: Path) -> dict[str, Values]:
         **telling(llm, model, decoder, vae),
         **drawing(nodes, llm, model, decoder, vae),
     }
-    return {f"BLIP3U_{name}": values for name, values in calls.items()}
+    listed = {f"BLIP3U_{name}": values for name, values in calls.items()}
+    return {name: listed.get(name) or from_schema(node, listed) for name, node in nodes.items()}
+
+
+def from_schema(node: Any, listed: dict[str, Values]) -> Values:
+    """A call of a node that nobody listed here: defaults, and what others take by that name."""
+    known = {name: value for values in listed.values() for name, value in values.items()}
+    wanted = [given for given in node.define_schema().inputs if not given.optional]
+    return {given.id: getattr(given, "default", None) or known.get(given.id) for given in wanted}
 
 
 def talking(llm: Any, chat: Any) -> dict[str, Values]:
