@@ -16,7 +16,7 @@ import argparse
 import json
 import pickle
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,18 +35,20 @@ from .weights.checkpoint import (
     STAGES,
     TOWER_KEYS,
     Checkpoint,
-    Stage,
     open_checkpoint,
     open_vision_tower,
 )
 from .weights.json_files import read_json
-from .weights.precision import storage_dtype
+from .weights.precision import Cast
+from .weights.quantized import FORMATS, MARK, Quantizer
 from .weights.reader import has_weights
-from .weights.writer import OnBytes, write_safetensors
+from .weights.stage import Stage
+from .weights.writer import Change, OnBytes, write_safetensors
 
 TOWER_BIN = "pytorch_model.bin"
 FP8 = torch.float8_e4m3fn
-WEIGHT_DTYPES = {"keep": None, "fp8_e4m3fn": FP8}
+KEEP = "keep"
+WEIGHT_DTYPES = (KEEP, "fp8_e4m3fn", *FORMATS)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Part:
 def convert(
     source: Path,
     target: Path,
-    weight_dtype: torch.dtype | None = None,
+    weight_dtype: str = KEEP,
     on_bytes: OnBytes | None = None,
 ) -> list[Path]:
     """Write every stage of `source` as one file; the files that `open_checkpoint` reads.
@@ -73,17 +75,18 @@ def convert(
     Args:
         source: a published checkpoint folder, or a tower's folder.
         target: the folder to make; for a tower it may be a file that ends in .safetensors.
-        weight_dtype: None keeps the weights, torch.float8_e4m3fn halves the large matrices.
+        weight_dtype: one of WEIGHT_DTYPES; "keep" keeps the weights, the others are for the large
+            matrices.
         on_bytes: called with the size of every tensor, as it came.
 
     Returns: the files written; each is there whole or not at all.
     Raises: FileNotFoundError or ValueError if `source` is no checkpoint or tower, or is the same
         folder as `target`; OSError if the disk is too small.
     """
-    if weight_dtype not in WEIGHT_DTYPES.values():
+    if weight_dtype not in WEIGHT_DTYPES:
         raise ValueError(
-            f"weight_dtype is {weight_dtype}, expected None or {FP8}. The loader casts to the "
-            "other kinds."
+            f"weight_dtype is {weight_dtype!r}, expected one of {', '.join(WEIGHT_DTYPES)}. The "
+            "loader casts to the other kinds."
         )
     parts = parts_of(source)
     is_file = target.suffix == ".safetensors"
@@ -100,7 +103,7 @@ def convert(
     written = []
     for part in parts:
         path = target if is_file else folder / f"{part.name}.safetensors"
-        change = None if weight_dtype is None else _keeping(part.name, weight_dtype)
+        change = _change(part.name, weight_dtype)
         write_safetensors(path, part.weights, part.metadata, change, on_bytes)
         written.append(path)
     return written
@@ -180,13 +183,23 @@ def _published_tower(folder: Path) -> Part:
     return Part("vision_tower", weights, {"config": json.dumps(config)})
 
 
-def _keeping(stage: str, dtype: torch.dtype) -> Callable[[str, Tensor], Tensor]:
-    """What becomes of each weight of a stage that is to be kept in `dtype`."""
+def _refuse_quantised(parts: list[Part], weight_dtype: str) -> None:
+    """Quantised numbers are not rounded again. Raises ValueError if a part holds some."""
+    for part in parts:
+        if weight_dtype != KEEP and any(name.endswith(MARK) for name in part.weights):
+            raise ValueError(
+                f"the weights of {part.name} are quantised already, expected the original ones. "
+                f"Convert the original checkpoint to {weight_dtype}."
+            )
 
-    def keep(name: str, weight: Tensor) -> Tensor:
-        return weight.to(storage_dtype(stage, name, weight, dtype))
 
-    return keep
+def _change(stage: str, weight_dtype: str) -> Change | None:
+    """What becomes of the weights of a stage. Raises ValueError if it cannot be made here."""
+    if weight_dtype == KEEP:
+        return None
+    if weight_dtype in FORMATS:
+        return Quantizer(stage, FORMATS[weight_dtype])
+    return Cast(stage, FP8)
 
 
 def main(arguments: list[str]) -> None:
@@ -197,12 +210,11 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("source", type=Path, help="a published checkpoint or tower folder")
     parser.add_argument("target", type=Path, help="the folder to make")
-    parser.add_argument("--weight-dtype", choices=WEIGHT_DTYPES, default="keep")
+    parser.add_argument("--weight-dtype", choices=WEIGHT_DTYPES, default=KEEP)
     options = parser.parse_args(arguments)
-    weight_dtype = WEIGHT_DTYPES[options.weight_dtype]
     total = sum(part.num_bytes for part in parts_of(options.source))
     with tqdm(total=total, unit="B", unit_scale=True, desc="read") as bar:
-        written = convert(options.source, options.target, weight_dtype, bar.update)
+        written = convert(options.source, options.target, options.weight_dtype, bar.update)
     for path in written:
         tqdm.write(f"{path} {path.stat().st_size / 1e9:.2f} GB")
 

@@ -23,8 +23,9 @@ from .language.context import Context, read_context
 from .language.model import LanguageModel, build_language_model
 from .language.visual_tokens import visual_tokens
 from .weights.assign import assign_weights
-from .weights.checkpoint import Checkpoint, Stage, open_checkpoint, open_vision_tower
+from .weights.checkpoint import Checkpoint, open_checkpoint, open_vision_tower
 from .weights.config import CheckpointConfig
+from .weights.stage import Stage
 
 NEGATIVE_SEED = 0
 

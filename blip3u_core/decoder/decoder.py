@@ -15,7 +15,8 @@ from torch import Tensor
 from ..euler import OnStep, euler, guide
 from ..features.grid import features_to_tokens, pooled_features
 from ..weights.assign import assign_weights
-from ..weights.checkpoint import Checkpoint, Stage
+from ..weights.checkpoint import Checkpoint
+from ..weights.stage import Stage
 from .noise_schedule import NoiseSchedule
 from .unet_config import UNetConfig, check_same_latents
 from .vae import Vae, VaeConfig

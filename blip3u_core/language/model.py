@@ -170,13 +170,16 @@ def empty_language_model(
 
 
 def assign_language_weights(
-    llm: LanguageModel, stage: WeightStage, weight_dtype: torch.dtype | None
+    llm: LanguageModel,
+    stage: WeightStage,
+    weight_dtype: torch.dtype | None,
+    quantized: bool = False,
 ) -> None:
     """As `assign_weights`, by the names and shapes of the published weights."""
     text, vision = llm.config, llm.image_config.vision
     plain = Network(text, vision, llm.num_queries, torch.float32)
     weights = _NetworkWeights(stage, has_head=llm.lm_head is not None)
-    assign_weights(llm, weights, weight_dtype, shapes_of(plain))
+    assign_weights(llm, weights, weight_dtype, shapes_of(plain), quantized=quantized)
 
 
 @dataclass(frozen=True)
@@ -199,12 +202,17 @@ class _NetworkWeights:
             if self.has_head or name != _HEAD  # a copy of the token table, as some trainers write
         }
 
+    @property
+    def quantized(self) -> Mapping[str, str]:
+        return getattr(self.stage, "quantized", {})  # a stage may be made of plain tensors
+
     def state_dict(self) -> dict[str, Tensor]:
-        shapes = self.shapes()
         weights = self.stage.state_dict()
         if not self.has_head and _HEAD in weights:
             self._check_tied(weights[_HEAD], weights["model.embed_tokens.weight"])
-        return {name: weights[name].reshape(shape) for name, shape in shapes.items()}
+        patches = weights[_PATCH_EMBED]
+        weights[_PATCH_EMBED] = patches.reshape(_shape(_PATCH_EMBED, tuple(patches.shape)))
+        return weights
 
     def _check_tied(self, head: Tensor, table: Tensor) -> None:
         """A head beside a token table that is the head too must be its copy; some rows tell."""

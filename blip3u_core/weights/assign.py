@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .precision import storage_dtype
+from .quantized import EXTRAS, dequantize, layer_of
 from .reader import match_keys
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -20,6 +21,9 @@ class NamedWeights(Protocol):
 
     @property
     def source(self) -> object: ...
+
+    @property
+    def quantized(self) -> Mapping[str, str]: ...
 
     def shapes(self) -> Shapes: ...
 
@@ -41,6 +45,7 @@ def assign_weights(
     dtype: torch.dtype | None = None,
     expected: Shapes | None = None,
     rename: Callable[[str], str] | None = None,
+    quantized: bool = False,
 ) -> None:
     """Give every parameter its weight, in place, and prove it: none missing, unexpected or unset.
 
@@ -50,16 +55,40 @@ def assign_weights(
         expected: shapes by the stage's names; those of `network` itself if None, which a network
             of torch's own layers can do without.
         rename: the network's name for one of the stage's.
+        quantized: whether the network's layers multiply quantised matrices themselves; else those
+            become `dtype`, or bfloat16.
 
     Raises: ValueError with counts and first names if names or shapes differ.
     """
     rename = rename or _same_name
     match_keys(expected or shapes_of(network), stage.shapes(), str(stage.source))
-    weights = {
-        rename(name): weight.to(storage_dtype(stage.name, name, weight, dtype))
-        for name, weight in stage.state_dict().items()
-    }
+    weights = {}
+    for name, weight in kept_weights(stage, dtype, quantized).items():
+        matrix = f"{layer_of(name)}.weight"
+        if name.endswith(EXTRAS):
+            weights[layer_of(rename(matrix)) + name.removeprefix(layer_of(name))] = weight
+        else:
+            weights[rename(name)] = weight
     put_weights(network, weights, str(stage.source))
+
+
+def kept_weights(
+    stage: NamedWeights, dtype: torch.dtype | None, quantized: bool
+) -> dict[str, Tensor]:
+    """A stage's weights as they are to be kept; arguments as of `assign_weights`."""
+    raw, kept = stage.state_dict(), {}
+    for name in stage.shapes():
+        layer = layer_of(name)
+        kind = stage.quantized.get(layer) if name.endswith(".weight") else None
+        if kind is None:
+            kept[name] = raw[name].to(storage_dtype(stage.name, name, raw[name], dtype))
+        elif quantized:
+            ours = (name, *(layer + ending for ending in EXTRAS))
+            kept.update({part: raw[part] for part in ours if part in raw})
+        else:
+            full = dtype if dtype is not None and dtype.itemsize > 1 else torch.bfloat16
+            kept[name] = dequantize(kind, layer, raw).to(full)
+    return kept
 
 
 def put_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
@@ -68,7 +97,8 @@ def put_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) -
     Raises: ValueError if a layer got none; the names and shapes are to be compared before.
     """
     network.load_state_dict(weights, strict=True, assign=True)
-    unset = sorted(name for name, given in weights.items() if not _is_set(network, name, given))
+    own = {name: given for name, given in weights.items() if not name.endswith(EXTRAS)}
+    unset = sorted(name for name, given in own.items() if not _is_set(network, name, given))
     if unset:
         raise ValueError(
             f"{len(unset)} weights of {where} did not reach their layers ({'; '.join(unset[:3])})."

@@ -5,19 +5,18 @@ each stage is one safetensors file with its JSON in the metadata (`convert.py` w
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import TypeAdapter
-from torch import Tensor
 
 from .config import STRICT, CheckpointConfig, feature_grid, read_config, read_value
 from .json_files import FileContent, parse_json, read_json, read_text, source_of
-from .reader import TensorInfo, has_weights, read_tensors, scan_weights
-from .sizes import check_dtypes, check_finite, shape_of
+from .reader import TensorInfo, has_weights, scan_weights
+from .sizes import shape_of
+from .stage import Stage
 
 STAGES = ("llm", "dit", "unet", "vae", "vision_tower")
 DECODER_FOLDER = "diffusion-decoder"
@@ -56,46 +55,6 @@ UNUSED_NAMES = (
 
 
 _TEXTS = TypeAdapter(dict[str, str], config=STRICT)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The weights of one network, not yet read, with the config that describes it."""
-
-    name: str
-    config: Mapping[str, Any]
-    tensors: Mapping[str, TensorInfo]
-    source: Path  # the file or folder to name in messages
-    metadata: Mapping[str, str]
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return tuple(sorted({info.file for info in self.tensors.values()}))
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(info.num_bytes for info in self.tensors.values())
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        shapes = {name: info.shape for name, info in self.tensors.items()}
-        return FileContent(shapes, str(self.source))
-
-    def dtypes(self) -> dict[str, torch.dtype]:
-        return {name: info.dtype for name, info in self.tensors.items()}
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Map the weights into memory; but for norms and biases nothing is read before its use.
-
-        Raises: ValueError if those are no finite numbers: they are few, and tell of the others.
-        """
-        check_dtypes(self.dtypes(), str(self.source))
-        weights = read_tensors(self.tensors)
-        check_finite(weights, str(self.source))
-        return weights
-
-    def joined_with(self, config: Mapping[str, Any]) -> FileContent:
-        """The stage's own configuration before that of the whole checkpoint, as a tower has."""
-        return FileContent({**config, **self.config}, source_of(self.config, str(self.source)))
 
 
 class Checkpoint:

@@ -39,3 +39,19 @@ def storage_dtype(stage: str, name: str, weight: Tensor, dtype: torch.dtype | No
     if dtype is None or (dtype.itemsize == 1 and not fits_8_bits(stage, name, weight.ndim)):
         return weight.dtype
     return dtype
+
+
+class Cast:
+    """Keeps a stage's weights in another dtype, for `write_safetensors`."""
+
+    def __init__(self, stage: str, dtype: torch.dtype | None) -> None:
+        self.stage = stage
+        self.dtype = dtype
+
+    def entries(self, name: str, weight: Tensor) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+        """Dtype and shape by name of what `make` gives."""
+        return {name: (storage_dtype(self.stage, name, weight, self.dtype), tuple(weight.shape))}
+
+    def make(self, name: str, weight: Tensor) -> dict[str, Tensor]:
+        """The weight in its dtype."""
+        return {name: weight.to(storage_dtype(self.stage, name, weight, self.dtype))}

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,60 +19,74 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 SPARE_BYTES = 64 * 1024**2  # left free on the disk
 
 OnBytes = Callable[[int], object]
+Entry = tuple[torch.dtype, tuple[int, ...]]
+
+
+class Change(Protocol):
+    """What is written of each tensor: one or more, whose dtypes and shapes are known before."""
+
+    def entries(self, name: str, tensor: Tensor) -> Mapping[str, Entry]: ...
+
+    def make(self, name: str, tensor: Tensor) -> Mapping[str, Tensor]: ...
+
+
+class _Unchanged:
+    def entries(self, name: str, tensor: Tensor) -> Mapping[str, Entry]:
+        return {name: (tensor.dtype, tuple(tensor.shape))}
+
+    def make(self, name: str, tensor: Tensor) -> Mapping[str, Tensor]:
+        return {name: tensor}
 
 
 def write_safetensors(
     path: Path,
     tensors: Mapping[str, Tensor],
     metadata: Mapping[str, str],
-    change: Callable[[str, Tensor], Tensor] | None = None,
+    change: Change | None = None,
     on_bytes: OnBytes | None = None,
 ) -> None:
     """Write a file that either is there whole or not at all.
 
     Args:
         tensors: may be memory-mapped; one at a time is brought into memory.
-        change: makes what is written of each tensor, such as one of 8 bits; it keeps the shape.
+        change: makes what is written of each tensor, such as one of 8 bits.
         on_bytes: called with the size of every tensor, as it came.
 
     Raises: OSError if the disk has no room for it, before anything is written.
     """
-    change = change or _unchanged
-    dtypes = {name: change(name, _sample(tensor)).dtype for name, tensor in tensors.items()}
+    change = change or _Unchanged()
+    entries: dict[str, Entry] = {}
+    for name, tensor in tensors.items():
+        entries.update(change.entries(name, tensor))
     # Widest numbers first, so that each begins at a multiple of its size.
-    order = sorted(tensors, key=lambda name: -dtypes[name].itemsize)
-    header = _header({name: (dtypes[name], tuple(tensors[name].shape)) for name in order}, metadata)
-    _check_room(path, len(header) + sum(tensors[n].numel() * dtypes[n].itemsize for n in order))
+    order = sorted(entries, key=lambda name: -entries[name][0].itemsize)
+    header, starts, end = _header({name: entries[name] for name in order}, metadata)
+    _check_room(path, end)
     with new_file(path) as stream:
         stream.write(header)
-        for name in order:
-            data = change(name, tensors[name]).contiguous().flatten().view(torch.uint8).numpy()
-            stream.write(data.data)
+        for name, tensor in tensors.items():
+            for made_name, made in change.make(name, tensor).items():
+                assert (made.dtype, tuple(made.shape)) == entries[made_name], made_name
+                stream.seek(starts[made_name])
+                stream.write(made.contiguous().flatten().view(torch.uint8).numpy().data)
             if on_bytes is not None:
-                on_bytes(tensors[name].nbytes)
-
-
-def _sample(tensor: Tensor) -> Tensor:
-    """An empty tensor of the same kind: same dtype, same number of axes."""
-    return tensor[:0] if tensor.ndim else tensor
-
-
-def _unchanged(_name: str, tensor: Tensor) -> Tensor:
-    return tensor
+                on_bytes(tensor.nbytes)
 
 
 def _header(
-    entries: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], metadata: Mapping[str, str]
-) -> bytes:
+    entries: Mapping[str, Entry], metadata: Mapping[str, str]
+) -> tuple[bytes, dict[str, int], int]:
+    """The file's first bytes, where in the file each tensor begins, and where the file ends."""
     described: dict[str, object] = {"__metadata__": dict(metadata)}
-    start = 0
+    starts, start = {}, 0
     for name, (dtype, shape) in entries.items():
         end = start + torch.Size(shape).numel() * dtype.itemsize
         described[name] = {"dtype": NAMES[dtype], "shape": shape, "data_offsets": [start, end]}
-        start = end
+        starts[name], start = start, end
     text = json.dumps(described, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
+    header = len(text).to_bytes(8, "little") + text
+    return header, {name: len(header) + at for name, at in starts.items()}, len(header) + start
 
 
 def _check_room(path: Path, needed: int) -> None:

@@ -21,12 +21,13 @@ from ...blip3u_core.decoder.noise_schedule import NoiseSchedule
 from ...blip3u_core.decoder.unet_config import UNetConfig, check_same_latents
 from ...blip3u_core.decoder.vae import VaeConfig
 from ...blip3u_core.weights.assign import assign_weights, shapes_of
-from ...blip3u_core.weights.checkpoint import Checkpoint, Stage
-from .layers import TorchOperations
+from ...blip3u_core.weights.checkpoint import Checkpoint
+from ...blip3u_core.weights.stage import Stage
+from .layers import TorchOperations, build_in
 from .memory import report_fit, report_samplings
 from .parts import present
 from .patchers import patcher_for
-from .placement import place_stage
+from .placement import Placement, place_stage
 from .progress import check_interrupted
 from .refused import refuse_options, refuse_patches
 from .unet_config import host_unet_config
@@ -48,9 +49,9 @@ def load_decoder(
     stage = checkpoint.unet
     config = DecoderConfig(checkpoint)
     placement = place_stage(stage, weight_dtype, config.supported_inference_dtypes)
-    config.set_inference_dtype(placement.stored, placement.manual_cast)
+    build_in(config, placement)
     model = ClipFeatureDecoder(config)
-    _assign_weights(model.diffusion_model, stage, config.unet_config, placement.kept)
+    _assign_weights(model.diffusion_model, stage, config.unet_config, placement)
     patcher = patcher_for(model, placement, disable_dynamic=disable_dynamic)
     patcher.cached_patcher_init = (load_decoder, (checkpoint, weight_dtype))
     if placement.device.type == "cpu":
@@ -235,7 +236,7 @@ def with_norm_groups(operations: Any, groups: int) -> Any:
 
 
 def _assign_weights(
-    unet: UNetModel, stage: Stage, unet_config: Mapping[str, Any], dtype: torch.dtype | None
+    unet: UNetModel, stage: Stage, unet_config: Mapping[str, Any], placement: Placement
 ) -> None:
     """Give every parameter its weight, renamed from diffusers. Raises ValueError if one lacks."""
     plain = DecoderUNet(**unet_config, device="meta", operations=TorchOperations)
@@ -246,4 +247,4 @@ def _assign_weights(
         if name in ours and not theirs.startswith("class_embedding.")  # shares add_embedding's
     }
     expected = {theirs: ours[name] for theirs, name in names.items()}
-    assign_weights(unet, stage, dtype, expected, names.__getitem__)
+    assign_weights(unet, stage, placement.kept, expected, names.__getitem__, placement.quantized)

@@ -27,6 +27,7 @@ from ...blip3u_core.features.nextdit import (
 from ...blip3u_core.weights.assign import assign_weights, shapes_of
 from ...blip3u_core.weights.checkpoint import Checkpoint
 from .conditions import PreparedCond, PreparedTokens, Rows, repeated
+from .layers import build_in
 from .memory import report_fit, report_samplings
 from .parts import present
 from .patchers import patcher_for
@@ -53,10 +54,12 @@ def load_dit(
     network = NextDiTConfig.from_shapes(stage.shapes(), checkpoint.config)
     config = FeatureModelConfig(network)
     placement = place_stage(stage, weight_dtype, config.supported_inference_dtypes)
-    config.set_inference_dtype(placement.stored, placement.manual_cast)
+    build_in(config, placement)
     model = ClipFeatureDiT(config)
     expected = shapes_of(NextDiT(network, device="meta"))
-    assign_weights(model.diffusion_model, stage, placement.kept, expected)
+    assign_weights(
+        model.diffusion_model, stage, placement.kept, expected, quantized=placement.quantized
+    )
     patcher = patcher_for(model, placement, disable_dynamic=disable_dynamic)
     patcher.cached_patcher_init = (load_dit, (checkpoint, weight_dtype))
     report_fit("DiT", patcher, placement, stage)

@@ -1,11 +1,48 @@
 """Layers of the host, as our networks need them."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import comfy.ops
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .placement import Placement
+
+
+def layer_operations(placement: Placement) -> Any:
+    """The host's layers that compute in another dtype than that of their weights."""
+    if not placement.quantized:
+        return comfy.ops.manual_cast
+    config = SimpleNamespace(quant_config={"mixed_ops": True})
+    base: Any = comfy.ops.pick_operations(
+        None, placement.computing, load_device=placement.device, model_config=config
+    )
+
+    class Linear(base.Linear):
+        """Takes its weights as they come; the host's own copies them to where it was built."""
+
+        def __init__(self, *sizes: int, device: Any = None, **options: Any) -> None:
+            super().__init__(*sizes, device="cpu", **options)
+
+        def _load_from_state_dict(self, weights: dict, prefix: str, *rest: Any) -> None:
+            if f"{prefix}comfy_quant" not in weights:
+                self.factory_kwargs["dtype"] = weights[f"{prefix}weight"].dtype
+            super()._load_from_state_dict(weights, prefix, *rest)
+
+    class Operations(base):
+        pass
+
+    Operations.Linear = Linear
+    return Operations
+
+
+def build_in(config: Any, placement: Placement) -> None:
+    """Tell the host's configuration of a diffusion model which dtypes and layers to build with."""
+    config.set_inference_dtype(placement.network_dtype, placement.manual_cast)
+    if placement.quantized:
+        config.custom_operations = layer_operations(placement)
 
 
 def with_token_table(base: Any) -> Any:

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import comfy.model_management as management
-import comfy.ops
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
@@ -20,10 +19,10 @@ from ...blip3u_core.language.model import (
 )
 from ...blip3u_core.language.visual_tokens import visual_tokens
 from ...blip3u_core.weights.checkpoint import Checkpoint
-from .layers import with_token_table
+from .layers import layer_operations, with_token_table
 from .memory import free_bytes, reading_bytes, report_fit, reported_peak
 from .patchers import patcher_for
-from .placement import Placement, main_dtype
+from .placement import Placement, keep, main_dtype
 from .progress import TextStream, check_interrupted
 
 _LARGEST_PREFIX_CACHE = 1024**3  # bytes; a quarter of the free memory if that is less
@@ -126,17 +125,19 @@ class ForgettingPrefixes:
 def place_language_model(checkpoint: Checkpoint, weight_dtype: torch.dtype | None) -> Placement:
     """The dtype asked for; else bf16 where the device is good at it (fp16 can overflow)."""
     device = management.get_torch_device()
-    stored = main_dtype(checkpoint.llm)
+    kept, quantized = keep(checkpoint.llm, weight_dtype)
+    stored = kept or main_dtype(checkpoint.llm)
     computing = weight_dtype
     if weight_dtype is None or weight_dtype.itemsize == 1:
         computing = torch.bfloat16 if management.should_use_bf16(device) else torch.float32
     return Placement(
         device=device,
         offload_device=management.unet_offload_device(),
-        stored=weight_dtype or stored,
-        kept=weight_dtype,
+        stored=stored,
+        kept=kept,
         working=computing if weight_dtype is None and stored.itemsize > 1 else None,
         computing=computing,
+        quantized=quantized,
     )
 
 
@@ -146,7 +147,7 @@ def _build(checkpoint: Checkpoint, placement: Placement) -> LanguageModel:
         checkpoint.assets,
         checkpoint.generation_config,
         placement.computing,
-        with_token_table(comfy.ops.manual_cast),
+        with_token_table(layer_operations(placement)),
     )
-    assign_language_weights(llm, checkpoint.llm, placement.kept)
+    assign_language_weights(llm, checkpoint.llm, placement.kept, placement.quantized)
     return llm

@@ -14,8 +14,8 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from ...blip3u_core.language.context import Context
 from ...blip3u_core.language.model import LanguageModel
 from ...blip3u_core.memory_report import fit_message, peak_message
-from ...blip3u_core.weights.checkpoint import Stage
 from ...blip3u_core.weights.precision import fits_8_bits
+from ...blip3u_core.weights.stage import Stage
 from .placement import Placement
 
 MEGA = 1024**2

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import comfy.model_management as management
+import comfy.ops
 import torch
 
-from ...blip3u_core.weights.checkpoint import Stage
+from ...blip3u_core.weights.stage import Stage
 
 
 class Placement(NamedTuple):
@@ -17,15 +20,21 @@ class Placement(NamedTuple):
 
     device: torch.device
     offload_device: torch.device
-    stored: torch.dtype  # of most bytes, as they are kept
+    stored: torch.dtype  # of the matrices, as they are kept
     kept: torch.dtype | None  # what weights are turned into at once; None: they stay in the file
     working: torch.dtype | None  # what they are turned into while the network works; None: nothing
     computing: torch.dtype  # of activations
+    quantized: bool = False  # whether layers multiply quantised matrices by the host's kernels
+
+    @property
+    def network_dtype(self) -> torch.dtype:
+        """The host's word for the dtype that a network is built in."""
+        return self.computing if self.quantized else self.stored
 
     @property
     def manual_cast(self) -> torch.dtype | None:
         """The host's word for computing in another dtype than that of the weights."""
-        return None if self.computing == self.stored else self.computing
+        return None if self.computing == self.network_dtype else self.computing
 
 
 def place_stage(
@@ -38,23 +47,56 @@ def place_stage(
         supported: dtypes that the network may compute in, the best first.
     """
     device, offload_device = management.get_torch_device(), management.unet_offload_device()
-    in_file = main_dtype(stage)
+    kept, quantized = keep(stage, weight_dtype)
+    stored = kept or main_dtype(stage)
     working = None
-    if weight_dtype is None and in_file.itemsize > 1:
+    if weight_dtype is None and stored.itemsize > 1:
         working = management.unet_dtype(
-            model_params=stage.num_bytes // in_file.itemsize,
+            model_params=stage.num_bytes // stored.itemsize,
             supported_dtypes=list(supported),
-            weight_dtype=in_file,
+            weight_dtype=stored,
         )
-    stored = weight_dtype or in_file
     best = working or stored
     computing = management.unet_manual_cast(best, device, list(supported)) or best
-    return Placement(device, offload_device, stored, weight_dtype, working, computing)
+    return Placement(device, offload_device, stored, kept, working, computing, quantized)
+
+
+def keep(stage: Stage, weight_dtype: torch.dtype | None) -> tuple[torch.dtype | None, bool]:
+    """`kept` and `quantized` of a stage's placement.
+
+    A quantised stage stays so where the host has its layouts; elsewhere it becomes bf16.
+    """
+    if not stage.quantized or (weight_dtype is not None and weight_dtype.itemsize > 1):
+        return weight_dtype, False
+    unknown = set(stage.quantized.values()) - quantized_formats()
+    if not unknown:
+        return None, True
+    logging.warning(
+        "BLIP3-U: %s is quantised as %s, which this ComfyUI has no layers for (or it lacks "
+        "comfy-kitchen): it is kept in bf16, in twice the memory or more. Update ComfyUI.",
+        stage.source,
+        ", ".join(sorted(unknown)),
+    )
+    return torch.bfloat16, False
+
+
+def quantized_formats() -> frozenset[str]:
+    """Quantised formats that this host's layers load, move and multiply.
+
+    Host: by comfy-kitchen, with the format beside each layer (`comfy_quant`); from 0.8 on.
+    """
+    mixed = getattr(comfy.ops, "mixed_precision_ops", None)
+    if mixed is None or "quant_config" not in inspect.signature(mixed).parameters:
+        return frozenset()
+    has_kernels = hasattr(getattr(comfy.ops, "QuantizedTensor", None), "from_float")
+    return frozenset(comfy.ops.QUANT_ALGOS) if has_kernels else frozenset()
 
 
 def main_dtype(stage: Stage) -> torch.dtype:
-    """The dtype that most of a stage's bytes have."""
+    """The dtype of most bytes, among the matrices of 8 bits or less if there are any."""
     sizes: Counter[torch.dtype] = Counter()
-    for info in stage.tensors.values():
+    for name in stage.shapes():
+        info = stage.tensors[name]
         sizes[info.dtype] += info.num_bytes
-    return sizes.most_common(1)[0][0]
+    small = Counter({dtype: size for dtype, size in sizes.items() if dtype.itemsize == 1})
+    return (small or sizes).most_common(1)[0][0]

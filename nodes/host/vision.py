@@ -3,14 +3,15 @@
 from collections.abc import Callable
 
 import comfy.model_management as memory
-import comfy.ops
 import torch
 from comfy.clip_vision import Output
 from torch import Tensor
 
 from ...blip3u_core.features.eva_clip import EvaClip, EvaClipConfig, crop_pictures, stretch_pictures
 from ...blip3u_core.weights.assign import assign_weights, shapes_of
-from ...blip3u_core.weights.checkpoint import Stage, open_checkpoint, open_vision_tower
+from ...blip3u_core.weights.checkpoint import open_checkpoint, open_vision_tower
+from ...blip3u_core.weights.stage import Stage
+from .layers import layer_operations
 from .memory import reported_peak
 from .patchers import patcher_for
 from .paths import VisionTowerPlace
@@ -77,8 +78,9 @@ def load_vision_tower(place: VisionTowerPlace, weight_dtype: torch.dtype | None)
     stage, config = _find(place)
     placement = place_stage(stage, weight_dtype, COMPUTING)
     sizes = EvaClipConfig.from_weights(config, stage.shapes())
-    tower = EvaClip(sizes, device="meta", operations=comfy.ops.manual_cast)
-    assign_weights(tower, stage, placement.kept, shapes_of(EvaClip(sizes, device="meta")))
+    tower = EvaClip(sizes, device="meta", operations=layer_operations(placement))
+    expected = shapes_of(EvaClip(sizes, device="meta"))
+    assign_weights(tower, stage, placement.kept, expected, quantized=placement.quantized)
     return EvaClipVision(tower, placement)
 
 

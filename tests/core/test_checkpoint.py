@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from blip3u_core.features.config import NextDiTConfig
 from blip3u_core.language import config as language
-from blip3u_core.weights.checkpoint import Checkpoint, Stage, open_checkpoint, open_vision_tower
+from blip3u_core.weights.checkpoint import Checkpoint, open_checkpoint, open_vision_tower
 from blip3u_core.weights.reader import match_keys, read_header
+from blip3u_core.weights.stage import Stage
 
 ORACLE = Path(__file__).parents[1] / "golden" / "oracle"
 

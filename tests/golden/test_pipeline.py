@@ -92,7 +92,7 @@ def test_a_converted_checkpoint_draws_the_same_picture(pipeline, tmp_path):
 
 
 def test_fp8_storage_still_draws(tmp_path):
-    convert(ORACLE / "checkpoint", tmp_path, torch.float8_e4m3fn)
+    convert(ORACLE / "checkpoint", tmp_path, "fp8_e4m3fn")
     picture = Pipeline.from_checkpoint(tmp_path).text_to_image("a cat", **FEW)
     assert picture.isfinite().all()
 

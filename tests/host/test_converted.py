@@ -36,7 +36,7 @@ def draw(graph: Graph, checkpoint: str) -> tuple[Link, Link]:
 def converted(host: Host) -> Host:
     folder = host.base / "models" / "blip3u"
     convert(ORACLE / "checkpoint", folder / "one-file-a-stage")
-    convert(ORACLE / "checkpoint", folder / "in-fp8", torch.float8_e4m3fn)
+    convert(ORACLE / "checkpoint", folder / "in-fp8", "fp8_e4m3fn")
     return host
 
 
