@@ -1,6 +1,6 @@
 """Convert a published checkpoint to one safetensors file a stage, with its config inside.
 
-    python -m blip3u_core.convert SOURCE TARGET [--weight-dtype fp8_e4m3fn]
+    python -m blip3u_core.convert SOURCE TARGET [--weight-dtype int8]
 
 SOURCE is a published checkpoint folder, or the folder of an EVA-CLIP tower (whose weights may
 still be the published `pytorch_model.bin`). TARGET becomes a folder with llm.safetensors,
@@ -8,8 +8,9 @@ dit.safetensors, unet.safetensors, vae.safetensors and vision_tower.safetensors,
 has; put it into models/blip3u. For a tower, TARGET may be a .safetensors file in
 models/clip_vision.
 
-fp8 halves the matrices of attention and feed-forward layers, as the loader does (see
-`weights/precision.py`); everything else stays as it is.
+fp8_e4m3fn, fp8_scaled and int8 halve the matrices of attention and feed-forward layers (see
+`weights/precision.py`), nvfp4 takes about a quarter; everything else stays as it is. The last
+three are ComfyUI's own layouts (docs/quantization.md); nvfp4 needs the package comfy-kitchen.
 """
 
 import argparse
@@ -80,8 +81,8 @@ def convert(
         on_bytes: called with the size of every tensor, as it came.
 
     Returns: the files written; each is there whole or not at all.
-    Raises: FileNotFoundError or ValueError if `source` is no checkpoint or tower, or is the same
-        folder as `target`; OSError if the disk is too small.
+    Raises: FileNotFoundError or ValueError if `source` is no checkpoint or tower, is quantised or
+        the same folder as `target`; OSError if the disk is too small.
     """
     if weight_dtype not in WEIGHT_DTYPES:
         raise ValueError(
@@ -98,12 +99,13 @@ def convert(
     folder = target.parent if is_file else target
     if folder.resolve() == source.resolve():
         raise ValueError(f"{target} is the source itself. Give another folder as target.")
+    _refuse_quantised(parts, weight_dtype)
+    changes = [_change(part.name, weight_dtype) for part in parts]
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     written = []
-    for part in parts:
+    for part, change in zip(parts, changes, strict=True):
         path = target if is_file else folder / f"{part.name}.safetensors"
-        change = _change(part.name, weight_dtype)
         write_safetensors(path, part.weights, part.metadata, change, on_bytes)
         written.append(path)
     return written

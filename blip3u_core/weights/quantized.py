@@ -24,6 +24,7 @@ EXTRAS = (MARK, ".weight_scale", ".weight_scale_2", ".input_scale", ".pre_quant_
 
 _BLOCK = 16  # numbers that share a scale in nvfp4; both sides of a matrix are multiples of it
 _FP8_MAX, _FP4_MAX, _INT8_MAX = 448.0, 6.0, 127
+_TINY = torch.finfo(torch.float32).tiny  # the least scale, of a matrix of zeros
 
 Entry = tuple[torch.dtype, tuple[int, ...]]
 
@@ -90,15 +91,15 @@ class Quantizer:
         exact, layer = weight.float(), layer_of(name)
         parts = {MARK: self._mark}
         if self.kind == "nvfp4":
-            scale = (exact.abs().amax() / (_FP8_MAX * _FP4_MAX)).clamp(min=1e-30)
+            scale = (exact.abs().amax() / (_FP8_MAX * _FP4_MAX)).clamp(min=_TINY)
             numbers, blocks = comfy_kitchen().quantize_nvfp4(exact, scale, pad_16x=False)
             parts |= {".weight": numbers, ".weight_scale": blocks, ".weight_scale_2": scale}
         elif self.kind == "int8_tensorwise":
-            scale = (exact.abs().amax(dim=1, keepdim=True) / _INT8_MAX).clamp(min=1e-30)
+            scale = (exact.abs().amax(dim=1, keepdim=True) / _INT8_MAX).clamp(min=_TINY)
             numbers = (exact / scale).round().clamp(-_INT8_MAX, _INT8_MAX).to(torch.int8)
             parts |= {".weight": numbers, ".weight_scale": scale}
         else:
-            scale = (exact.abs().amax() / _FP8_MAX).clamp(min=1e-30)
+            scale = (exact.abs().amax() / _FP8_MAX).clamp(min=_TINY)
             numbers = (exact / scale).clamp(-_FP8_MAX, _FP8_MAX).to(torch.float8_e4m3fn)
             parts |= {".weight": numbers, ".weight_scale": scale}
         return {layer + suffix: part for suffix, part in parts.items()}

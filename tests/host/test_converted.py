@@ -10,9 +10,9 @@ from harness.graph import Graph, Link, output, tensors
 SAMPLING = {"seed": 1, "steps": 3, "cfg": 3.0}
 
 
-def draw(graph: Graph, checkpoint: str) -> tuple[Link, Link]:
+def draw(graph: Graph, checkpoint: str, weight_dtype: str = "auto") -> tuple[Link, Link]:
     """Features and picture of a prompt."""
-    load = graph.add("BLIP3U_LoadModel", checkpoint=checkpoint, weight_dtype="auto")
+    load = graph.add("BLIP3U_LoadModel", checkpoint=checkpoint, weight_dtype=weight_dtype)
     llm, model, decoder, vae = (output(load, i) for i in range(4))
     tokens = graph.add("BLIP3U_VisualTokens", llm=llm, prompt="a cat", template="caption")
     features = graph.add(
@@ -37,6 +37,7 @@ def converted(host: Host) -> Host:
     folder = host.base / "models" / "blip3u"
     convert(ORACLE / "checkpoint", folder / "one-file-a-stage")
     convert(ORACLE / "checkpoint", folder / "in-fp8", "fp8_e4m3fn")
+    convert(ORACLE / "checkpoint", folder / "in-int8", "int8")
     return host
 
 
@@ -57,3 +58,15 @@ def test_fp8_stays_as_stored_and_draws(converted: Host) -> None:
     assert (features - expected).norm() / expected.norm() < 0.3
     whole = {m["class"]: m["total_bytes"] for m in converted.loaded_models()}
     assert sizes["ClipFeatureDiT"] < 0.55 * whole["ClipFeatureDiT"]
+
+
+@pytest.mark.parametrize("weight_dtype", ["auto", "fp32"])
+def test_a_quantised_checkpoint_draws(converted: Host, weight_dtype: str) -> None:
+    """By the host's kernels where it has them, as plain matrices elsewhere."""
+    converted.free()
+    graph, exact = Graph(), Graph()
+    quantised = draw(graph, "in-int8", weight_dtype)
+    features, picture = tensors(converted, graph, *quantised)
+    (expected,) = tensors(converted, exact, draw(exact, RANDOM_TINY)[0])
+    assert picture.isfinite().all()
+    assert 0 < (features - expected).norm() / expected.norm() < 0.1
