@@ -83,10 +83,11 @@ def keep(stage: Stage, weight_dtype: torch.dtype | None) -> tuple[torch.dtype | 
 def quantized_formats() -> frozenset[str]:
     """Quantised formats that this host's layers load, move and multiply.
 
-    Host: by comfy-kitchen, with the format beside each layer (`comfy_quant`); from 0.8 on.
+    Host: by comfy-kitchen, with the format beside each layer (`comfy_quant`), from 0.8 on. Layers
+    also cast what is not quantised where casts know of quantised weights (0.16, not 0.8).
     """
-    mixed = getattr(comfy.ops, "mixed_precision_ops", None)
-    if mixed is None or "quant_config" not in inspect.signature(mixed).parameters:
+    casts = inspect.signature(comfy.ops.cast_bias_weight).parameters
+    if not hasattr(comfy.ops, "mixed_precision_ops") or "want_requant" not in casts:
         return frozenset()
     has_kernels = hasattr(getattr(comfy.ops, "QuantizedTensor", None), "from_float")
     return frozenset(comfy.ops.QUANT_ALGOS) if has_kernels else frozenset()
