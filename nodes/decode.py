@@ -2,6 +2,7 @@
 
 from comfy_api.v0_0_2 import io
 
+from ..blip3u_core.decoder.sizes import RATIOS
 from ..blip3u_core.seeds import LARGEST_SEED
 from .checks import CheckedNode
 from .host.canvas import Canvas
@@ -13,6 +14,7 @@ from .host.drawing import (
     PictureSizes,
     condition_pair,
     draw_pictures,
+    sides_of_ratio,
 )
 from .host.features import negative_features
 from .host.item_sampling import SAMPLERS
@@ -20,6 +22,7 @@ from .inputs import llm_input
 
 CATEGORY = "BLIP3-U/decoder"
 MAX_SIZE = 16384
+FREE_SIZE = "width and height"
 
 
 def decoder_input() -> io.Input:
@@ -271,6 +274,14 @@ class Decode(CheckedNode):
                     "keep its layout, 0 gives it back."
                 ),
                 *sampling_inputs(),
+                io.Combo.Input(
+                    "aspect_ratio",
+                    options=[FREE_SIZE, *RATIOS],
+                    default=FREE_SIZE,
+                    optional=True,
+                    tooltip="Width to height, at the number of pixels that the checkpoint was "
+                    "trained on; width and height then stay 0.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -295,10 +306,13 @@ class Decode(CheckedNode):
         denoise,
         sampler_name="euler",
         scheduler=OWN_SCHEDULE,
+        aspect_ratio=FREE_SIZE,
         negative_features=None,
         source_image=None,
         mask=None,
     ) -> io.NodeOutput:
+        if aspect_ratio != FREE_SIZE:
+            width, height = sides_of_ratio(decoder, aspect_ratio, width, height)
         images = draw_pictures(
             decoder,
             vae,

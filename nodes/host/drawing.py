@@ -10,6 +10,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...blip3u_core.decoder.decoder import CROP, ORIGINAL_SIZE
+from ...blip3u_core.decoder.sizes import size_of_ratio
 from ...blip3u_core.features.grid import features_to_tokens, pooled_features
 from .canvas import Canvas, Start, start_on
 from .decoder import decoder_of
@@ -114,6 +115,17 @@ def draw_pictures(
             start.mask,
         )
     return start.finish(vae.decode(samples))
+
+
+def sides_of_ratio(decoder: ModelPatcher, ratio: str, width: int, height: int) -> tuple[int, int]:
+    """(width, height) of an aspect ratio. Raises ValueError if sides were given too."""
+    if width or height:
+        raise ValueError(
+            f"aspect_ratio is {ratio}, and width and height are {width} and {height}; expected "
+            "one or the other. Set width and height to 0, or aspect_ratio to width and height."
+        )
+    down, across = size_of_ratio(ratio, decoder_of(decoder).picture_size)
+    return across, down
 
 
 def decoder_sigmas(decoder: ModelPatcher, drawing: Drawing) -> Tensor:

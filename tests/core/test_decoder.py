@@ -6,6 +6,7 @@ from torch.testing import assert_close
 
 from blip3u_core.decoder.decoder import KeepPlaces, UNetCondition, integrate_guided_diffusion
 from blip3u_core.decoder.noise_schedule import NoiseSchedule
+from blip3u_core.decoder.sizes import size_of_ratio
 from blip3u_core.decoder.vae import Vae, VaeConfig
 
 SCHEDULER = {
@@ -200,3 +201,24 @@ def test_time_ids_are_in_the_order_of_sdxl():
     assert condition.time_ids.tolist() == [[200, 300, 5, 7, 96, 128]] * 2
     assert condition.tokens.shape == (2, 4, 4)
     assert condition.pooled.shape == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "large", "small"),
+    [
+        ("1:1", (1024, 1024), (128, 128)),
+        ("4:3", (896, 1152), (112, 144)),
+        ("3:4", (1152, 896), (144, 112)),
+        ("16:9", (768, 1344), (96, 168)),
+        ("9:16", (1344, 768), (168, 96)),
+    ],
+)
+def test_a_ratio_keeps_the_trained_number_of_pixels(ratio: str, large: tuple, small: tuple) -> None:
+    assert size_of_ratio(ratio, 1024) == large
+    assert size_of_ratio(ratio, 128) == small
+    assert abs(large[0] * large[1] / 1024**2 - 1) < 0.02
+
+
+def test_an_unknown_ratio_is_told() -> None:
+    with pytest.raises(ValueError, match="aspect_ratio is '2:1'"):
+        size_of_ratio("2:1", 1024)

@@ -14,6 +14,7 @@ from blip3u_core.weights.checkpoint import open_checkpoint
 from harness.comfy import ORACLE, Host
 from harness.graph import Graph, output, tensors
 
+TINY = "blip3u-tiny (built-in)"
 SMALL_UNET = {
     "sample_size": 8,
     "in_channels": 8,
@@ -133,3 +134,28 @@ def test_a_unet_of_another_kind_is_refused(host: Host, setting: str, value: obje
     sigmas = graph.add("BLIP3U_DecoderSigmas", decoder=output(load, 2), steps=2, denoise=1.0)
     graph.add("TestSave", value=sigmas, name="bad")
     assert setting in host.failure(graph)
+
+
+def test_an_aspect_ratio_sets_both_sides(host: Host) -> None:
+    graph = Graph()
+    load = graph.add("BLIP3U_LoadModel", checkpoint=TINY, weight_dtype="fp32")
+    models = {"decoder": output(load, 2), "vae": output(load, 3)}
+    tokens = graph.add("BLIP3U_VisualTokens", llm=load, prompt="a red circle", template="caption")
+    features = graph.add(
+        "BLIP3U_ClipFeatureSampler",
+        model=output(load, 1),
+        positive=tokens,
+        negative=output(tokens, 1),
+        seed=0,
+        steps=1,
+        cfg=1.0,
+        sampler_name="euler",
+        batch_size=1,
+        denoise=1.0,
+    )
+    drawing = {"seed": 0, "steps": 1, "cfg": 1.0, "width": 0, "height": 0, "denoise": 1.0}
+    wide = graph.add("BLIP3U_Decode", **models, features=features, **drawing, aspect_ratio="16:9")
+    (picture,) = tensors(host, graph, wide)
+    assert tuple(picture.shape) == (1, 96, 168, 3)
+    graph[wide[0]]["inputs"]["width"] = 128
+    assert "expected one or the other" in host.failure(graph)
