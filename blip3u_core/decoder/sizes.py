@@ -1,4 +1,4 @@
-"""Sizes of pictures by their aspect ratio, at the number of pixels that a decoder was trained on."""
+"""Sizes of pictures by aspect ratio, at the number of pixels that a decoder was trained on."""
 
 import math
 

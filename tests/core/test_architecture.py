@@ -224,6 +224,7 @@ def test_requirements_leave_the_host_alone() -> None:
         assert f'"{line}"' in project, f"pyproject.toml does not name {line}"
 
 
+VERSION = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.M)[1]
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 
 
@@ -232,10 +233,20 @@ def test_workflow_has_all_its_forms(file: Path) -> None:
     canvas = json.loads(file.read_text("utf-8"))
     api = json.loads((file.parent / "api" / file.name).read_text("utf-8"))
     assert file.with_suffix(".jpg").is_file(), "no thumbnail"
-    in_canvas = sorted(
-        n["type"] for n in canvas["nodes"] if n["type"] not in ("MarkdownNote", "Note")
-    )
-    assert in_canvas == sorted(node["class_type"] for node in api.values())
+    notes = ("MarkdownNote", "Note")
+    boxes = {box["id"]: box for box in canvas.get("definitions", {}).get("subgraphs", [])}
+    inside = [node for box in boxes.values() for node in box["nodes"]]
+    nodes = [n for n in (*canvas["nodes"], *inside) if n["type"] not in (*notes, *boxes)]
+    assert sorted(n["type"] for n in nodes) == sorted(n["class_type"] for n in api.values())
+    assert len(canvas["nodes"]) <= 9, "more than a person reads at a glance"
+    assert [n["type"] for n in canvas["nodes"]].count("MarkdownNote") == 1
+    assert all(group["title"] for group in canvas["groups"])
+    for node in nodes:
+        if node["type"].startswith("BLIP3U_"):
+            assert node["properties"]["cnr_id"] == "blip3-u"
+            assert node["properties"]["ver"] == VERSION
+        if node["type"] == "BLIP3U_LoadModel":
+            assert {"name", "url", "directory"} == set(node["properties"]["models"][0])
 
 
 def test_every_api_graph_has_its_canvas() -> None:

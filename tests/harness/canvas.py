@@ -66,11 +66,15 @@ ARRANGE = """(sizes) => {
   nodes.forEach(n => { delete n.placed; });
 }"""
 
-ADD_NOTE = """([text, width, height]) => {
+# Left of the first column, or below it.
+ADD_NOTE = """([text, width, height, below]) => {
   const note = LiteGraph.createNode('MarkdownNote');
+  const first = app.graph._groups[0];
   app.graph.add(note);
+  note.title = 'How to use this';
   note.setSize([width, height]);
-  note.pos = [-width - 90, 0];
+  note.pos = below ? [first.pos[0] + 20, first.pos[1] + first.size[1] + 70]
+    : [-width - 90, first ? first.pos[1] + 30 : 0];
   note.widgets[0].value = text;
 }"""
 
@@ -90,6 +94,31 @@ OVERLAPS = """() => {
     const [p, q] = [box(a), box(b)];
     if (p[0] < q[2] && q[0] < p[2] && p[1] < q[3] && q[1] < p[3]) found.push([a.title, b.title]);
   }));
+  return found;
+}"""
+
+
+# Links are splines that leave and enter a node level; sampled, without both ends.
+LINKS_BEHIND = """() => {
+  const found = [], all = app.graph.links instanceof Map ? [...app.graph.links.values()] :
+    Object.values(app.graph.links);
+  const boxes = app.graph._nodes.map(n => [n, n.pos[0], n.pos[1] - 30, n.pos[0] + n.size[0],
+    n.pos[1] + n.size[1]]);
+  for (const link of all) {
+    const from = app.graph.getNodeById(link.origin_id), to = app.graph.getNodeById(link.target_id);
+    if (!from || !to) continue;
+    const a = [...from.getOutputPos(link.origin_slot)];
+    const b = [...to.getInputPos(link.target_slot)];
+    const bend = Math.hypot(b[0] - a[0], b[1] - a[1]) * 0.25;
+    const points = [a, [a[0] + bend, a[1]], [b[0] - bend, b[1]], b];
+    for (let t = 0.02; t < 1; t += 0.02) {
+      const w = [(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t ** 3];
+      const [x, y] = [0, 1].map(k => points.reduce((sum, p, i) => sum + w[i] * p[k], 0));
+      const hit = boxes.find(([n, l, u, r, d]) =>
+        n != from && n != to && x > l && x < r && y > u && y < d);
+      if (hit) { found.push(`link ${from.title} > ${to.title} behind ${hit[0].title}`); break; }
+    }
+  }
   return found;
 }"""
 
@@ -116,8 +145,8 @@ class Canvas:
     def arrange(self, sizes: dict[str, list[int]]) -> None:
         self.page.evaluate(ARRANGE, sizes)
 
-    def add_note(self, text: str, width: int, height: int) -> None:
-        self.page.evaluate(ADD_NOTE, [text, width, height])
+    def add_note(self, text: str, width: int, height: int, below: bool = False) -> None:
+        self.page.evaluate(ADD_NOTE, [text, width, height, below])
 
     def serialized(self) -> dict[str, Any]:
         return json.loads(self.page.evaluate("() => JSON.stringify(app.graph.serialize())"))
@@ -130,6 +159,13 @@ class Canvas:
 
     def overlaps(self) -> list[list[str]]:
         return self.page.evaluate(OVERLAPS)
+
+    def links_behind(self) -> list[str]:
+        """Links that run behind a node that they have nothing to do with."""
+        return self.page.evaluate(LINKS_BEHIND)
+
+    def zoom(self) -> float:
+        return self.page.evaluate("() => app.canvas.ds.scale")
 
     def fit(self) -> None:
         self.page.evaluate(

@@ -126,7 +126,7 @@ export class ChatView {
   show(turns, pending = null) {
     this.turns = pending ? [...turns, pending] : turns;
     this.log.replaceChildren(...this.turns.map((turn, index) => this.turn(turn, index)));
-    if (!this.turns.length) {
+    if (!this.turns.length && this.box) {
       this.log.append(make("div", { className: "b3u-empty", textContent: this.words.empty }));
     }
     this.growing = null;
