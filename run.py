@@ -1,6 +1,6 @@
 """Everything a fresh machine needs, with Python's standard library alone.
 
-    python run.py demo     draw a picture with the built-in model and ask about it
+    python run.py demo     a short conversation with the built-in model: it draws, answers, edits
     python run.py serve    open the canvas (further words go to ComfyUI: --listen, --port 8189)
     python run.py test     pass the tests (further words go to pytest: tests/core -x)
 
@@ -42,10 +42,13 @@ PACKAGES = ["torch==2.14.1", "torchvision==0.29.1", "requests"]  # the last: imp
 TORCHAUDIO = "torchaudio==2.11.0"
 LEFT_OUT = ("torch", "torchvision", "torchaudio")  # of the host's own requirements
 NEEDED_GB = 9
+PIP_TELLS = ("Downloading", "Building wheel", "Installing collected", "Successfully installed")
 
-PROMPT = "a big red circle at the top left and a small blue square at the bottom right, on snow"
-QUESTION = "Describe this picture completely."
-CHECKPOINT = "blip3u-tiny (built-in)"
+MESSAGES = (
+    "a big red circle in the center, on snow",
+    "what color is the circle?",
+    "make the circle green",
+)
 
 
 class Stop(Exception):
@@ -163,12 +166,20 @@ def fetch_host(comfy: Comfy) -> None:
 
 
 def pip(python: Path, *arguments: str) -> None:
-    command = [str(python), "-m", "pip", "--disable-pip-version-check", *arguments, "--quiet"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode == 0:
-        return
-    tail = "\n".join(done.stdout.splitlines()[-12:])
-    raise Stop(f"pip failed:\n{tail}\n\n{reason_of(done.stdout)}")
+    """Run pip and tell what it is at: what it fetches, how large, what it installs."""
+    options = ["--disable-pip-version-check", "--progress-bar", "off"]
+    command = [str(python), "-m", "pip", arguments[0], *options, *arguments[1:]]
+    lines = []
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as running_pip:
+        for line in running_pip.stdout or ():
+            lines.append(line)
+            if line.strip().startswith(PIP_TELLS):
+                say(f"  {line.strip()[:100]}")
+    if running_pip.returncode != 0:
+        tail = "".join(lines[-12:])
+        raise Stop(f"pip failed:\n{tail}\n{reason_of(''.join(lines))}")
 
 
 def reason_of(output: str) -> str:
@@ -240,38 +251,21 @@ def test(arguments: list[str]) -> int:
 
 
 def demo(arguments: list[str]) -> int:
-    """Draw a picture through the host's own API, then ask about it."""
-    prompt = " ".join(arguments) or PROMPT
+    """A short conversation through the host's own API; further words are the first message."""
     comfy = set_up()
-    graph = json.loads((HERE / "workflows" / "api" / "text_to_image.json").read_text("utf-8"))
-    for node in graph.values():
-        if node["class_type"] == "BLIP3U_VisualTokens":
-            node["inputs"]["prompt"] = prompt
+    graph = json.loads((HERE / "workflows/api/multi_turn_dialogue.json").read_text("utf-8"))
+    (talk,) = (key for key, node in graph.items() if node["class_type"] == "BLIP3U_Converse")
+    conversation, folder = "", comfy.folder / "output"
     with running(comfy) as url:
-        say(f"drawing: {prompt}")
-        outputs = run_graph(url, graph)
-        pictures = [image for output in outputs.values() for image in output.get("images", [])]
-        for picture in pictures:
-            folder = comfy.folder / picture["type"] / picture["subfolder"]
-            say(f"picture: {folder / picture['filename']}")
-        say(f"asking: {QUESTION}")
-        shown = run_graph(url, question_about(pictures[0]))
-        say(f"answer: {' '.join(text for output in shown.values() for text in output['text'])}")
+        for message in (" ".join(arguments) or MESSAGES[0], *MESSAGES[1:]):
+            say(f"you:     {message}")
+            graph[talk]["inputs"].update(message=message, conversation=conversation)
+            said = run_graph(url, graph)[talk]
+            conversation = said["conversation"][0]
+            shown = [folder / p["subfolder"] / p["filename"] for p in said.get("images", [])]
+            say(f"blip3-u: {' '.join([*said['text'], *map(str, shown)])}")
+    say(f"the pictures are in {folder / 'conversations'}; go on with: python run.py serve")
     return 0
-
-
-def question_about(picture: dict) -> dict:
-    """A graph in API form: load a picture that ComfyUI made, ask, show the answer."""
-    name = "/".join(part for part in (picture["subfolder"], picture["filename"]) if part)
-    load = {"checkpoint": CHECKPOINT, "weight_dtype": "auto"}
-    ask = {"llm": ["1", 0], "image": ["2", 0], "question": QUESTION, "seed": 0}
-    ask.update(batch_mode="one answer per image", max_new_tokens=64, temperature=0.0, top_p=1.0)
-    return {
-        "1": {"class_type": "BLIP3U_LoadModel", "inputs": load},
-        "2": {"class_type": "LoadImage", "inputs": {"image": f"{name} [{picture['type']}]"}},
-        "3": {"class_type": "BLIP3U_VQA", "inputs": ask},
-        "4": {"class_type": "PreviewAny", "inputs": {"source": ["3", 0]}},
-    }
 
 
 def server_command(comfy: Comfy) -> list[str]:

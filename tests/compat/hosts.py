@@ -1,4 +1,4 @@
-"""Run workflows, host tests and browser tests under other ComfyUIs; write the README's table.
+"""Run workflows, host tests and browser tests under other ComfyUIs; write docs/hosts.md.
 
     python tests/compat/hosts.py ~/ComfyUI-0.8.0 ~/ComfyUI-0.33.0
     python tests/compat/hosts.py ~/ComfyUI --suites browser --frontend 1.58.1
@@ -10,7 +10,7 @@ what a host asks for besides goes into an environment of its own, kept in --envi
 have DynamicVRAM run twice, the second time with its flag set (tests/host/dynamic_vram says what
 that shows on a CPU); the browser tests run without it.
 
-Results are kept with the environments: the table in README.md holds the last run of every row.
+Results are kept with the environments: the table in docs/hosts.md holds the last run of every row.
 Exits with 1 if a test failed.
 """
 
@@ -216,7 +216,7 @@ def main() -> int:
         result = run_suite(suite, environment, host, flag)
         failed = failed or bool(result.failed)
         keep(result, kept)
-        write_table(read(kept), REPOSITORY / "README.md")
+        write_table(read(kept), REPOSITORY / "docs" / "hosts.md")
     print(table(read(kept)))
     return int(failed)
 

@@ -1,12 +1,16 @@
 """A conversation over the API: the node's output `conversation` is the next call's input."""
 
 import json
+import sys
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import run
 from benchmarks.scorer import read_scene
 from blip3u_core.language.prompt import IMG
 from harness.comfy import RANDOM_TINY, Graph, GraphError, Host, Result
@@ -186,3 +190,18 @@ def test_a_conversation_that_outgrows_the_model_says_how_much_to_remember(host: 
     content = {"format": "blip3u-conversation", "version": 1, "turns": turns}
     text = host.failure(turn_graph("hello", json.dumps(content)))
     assert "remember_last" in text
+
+
+def test_the_demo_is_a_conversation(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    comfy = run.Comfy(host.base, Path(sys.executable))
+    monkeypatch.setattr(run, "set_up", lambda: comfy)
+    monkeypatch.setattr(run, "running", lambda _comfy: nullcontext(host.url))
+    assert run.demo([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    answers = [line.split("blip3-u: ")[1] for line in lines if "blip3-u: " in line]
+    assert len(answers) == len(run.MESSAGES)
+    assert answers[1].strip(".") == "red"
+    assert all(Path(answers[i].split()[-1]).is_file() for i in (0, 2))
+    assert str(host.base / "output" / "conversations") in lines[-1]
