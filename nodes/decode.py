@@ -70,6 +70,17 @@ def sampling_inputs() -> list[io.Input]:
     ]
 
 
+def ratio_input() -> io.Input:
+    return io.Combo.Input(
+        "aspect_ratio",
+        options=[FREE_SIZE, *RATIOS],
+        default=FREE_SIZE,
+        optional=True,
+        tooltip="Width to height, at the number of pixels that the checkpoint was "
+        "trained on; width and height then stay 0.",
+    )
+
+
 def features_input() -> io.Input:
     return io.Latent.Input(
         "features",
@@ -274,14 +285,7 @@ class Decode(CheckedNode):
                     "keep its layout, 0 gives it back."
                 ),
                 *sampling_inputs(),
-                io.Combo.Input(
-                    "aspect_ratio",
-                    options=[FREE_SIZE, *RATIOS],
-                    default=FREE_SIZE,
-                    optional=True,
-                    tooltip="Width to height, at the number of pixels that the checkpoint was "
-                    "trained on; width and height then stay 0.",
-                ),
+                ratio_input(),
             ],
             outputs=[
                 io.Image.Output(
