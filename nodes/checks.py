@@ -48,12 +48,13 @@ class CheckedNode(io.ComfyNode):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        node: Any = cls
         own = cls.__dict__.get("execute")
         if isinstance(own, classmethod) and not hasattr(own.__func__, "__wrapped__"):
-            cls.execute = classmethod(_checked(own.__func__))
+            node.execute = classmethod(_checked(own.__func__))
         schema = cls.__dict__.get("define_schema")
         if isinstance(schema, classmethod) and not hasattr(schema.__func__, "__wrapped__"):
-            cls.define_schema = classmethod(with_aliases(schema.__func__))
+            node.define_schema = classmethod(with_aliases(schema.__func__))
 
 
 def _checked(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
+from typing import Any
 
 from comfy_api.v0_0_2 import io
 
@@ -41,7 +42,7 @@ def with_aliases(define_schema: Callable[..., io.Schema]) -> Callable[..., io.Sc
 
     @wraps(define_schema)
     def define(cls: type[io.ComfyNode]) -> io.Schema:
-        schema = define_schema(cls)
+        schema: Any = define_schema(cls)
         if hasattr(schema, "search_aliases"):
             schema.search_aliases = list(ALIASES.get(schema.node_id, ()))
         return schema

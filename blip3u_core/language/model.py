@@ -7,7 +7,7 @@ writes them; `checkpoint` maps newer ones), so no version of transformers is nee
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -189,7 +189,9 @@ class _NetworkWeights:
     stage: WeightStage
     has_head: bool
 
-    name: ClassVar = "llm"
+    @property
+    def name(self) -> str:
+        return "llm"
 
     @property
     def source(self) -> object:

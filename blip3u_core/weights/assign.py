@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from .precision import storage_dtype
 from .quantized import EXTRAS, dequantize, layer_of
 from .reader import match_keys
+from .stage import Stage
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -41,7 +42,7 @@ def shapes_of(network: nn.Module) -> Shapes:
 
 def assign_weights(
     network: nn.Module,
-    stage: NamedWeights,
+    stage: NamedWeights | Stage,
     dtype: torch.dtype | None = None,
     expected: Shapes | None = None,
     rename: Callable[[str], str] | None = None,
@@ -73,7 +74,7 @@ def assign_weights(
 
 
 def kept_weights(
-    stage: NamedWeights, dtype: torch.dtype | None, quantized: bool
+    stage: NamedWeights | Stage, dtype: torch.dtype | None, quantized: bool
 ) -> dict[str, Tensor]:
     """A stage's weights as they are to be kept; arguments as of `assign_weights`."""
     raw, kept = stage.state_dict(), {}

@@ -30,7 +30,7 @@ class MappedWeights:
     def cast(self, dtype: torch.dtype) -> None:
         """Give the network copies in `dtype` of what is stored otherwise; 8 bits stay."""
         for layer, name, weight in self._stored.values():
-            if cast_to(weight, dtype) != weight.dtype and layer._parameters[name].dtype != dtype:
+            if cast_to(weight, dtype) != weight.dtype and getattr(layer, name).dtype != dtype:
                 _set(layer, name, weight.to(dtype))
 
     def put_back(self, but: Collection[str] = ()) -> None:

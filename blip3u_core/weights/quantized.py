@@ -11,6 +11,7 @@ Source: ComfyUI's QUANTIZATION.md and comfy/quant_ops.py at 0.33.0.
 
 import json
 from collections.abc import Mapping
+from importlib import import_module
 from types import ModuleType
 
 import torch
@@ -132,7 +133,7 @@ def dequantize(kind: str, layer: str, tensors: Mapping[str, Tensor]) -> Tensor:
 def comfy_kitchen() -> ModuleType:
     """ComfyUI's kernels, which alone know 4 bits. Raises ValueError where they are missing."""
     try:
-        import comfy_kitchen as kernels
+        kernels = import_module("comfy_kitchen")
     except ImportError as error:
         raise ValueError(
             "nvfp4 needs the package comfy-kitchen, which is missing here. Install it (newer "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import comfy.model_management as memory
 import comfy.sd
@@ -76,7 +77,8 @@ def start_on(canvas: Canvas, vae: comfy.sd.VAE, own_size: int) -> Start:
     Raises: ValueError for a mask without a picture, a mask that redraws nothing because no one
         painted it, and sizes that the VAE cannot make.
     """
-    factor = vae.spacial_compression_decode()
+    host: Any = vae  # its own types know other VAEs, whose factor is a function
+    factor = host.spacial_compression_decode()
     if canvas.source is None:
         return _empty(canvas, vae, own_size, factor)
     source = rgb_planes(canvas.source)
@@ -85,7 +87,7 @@ def start_on(canvas: Canvas, vae: comfy.sd.VAE, own_size: int) -> Start:
     if size != tuple(source.shape[2:]):
         source = resized(source, size, "lanczos")
         mask = None if mask is None else resized(mask, size, "bilinear")
-    latent = vae.encode(padded(source, factor).movedim(1, -1))
+    latent = host.encode(padded(source, factor).movedim(1, -1))
     return Start(latent, None if mask is None else padded(mask, factor), source)
 
 

@@ -288,7 +288,7 @@ def shown_images(names: list[str]) -> list[dict[str, str]]:
     for name in names:
         file = picture_path(name)
         kind = name.rsplit("[", 1)[-1].rstrip("]") if name.endswith("]") else "output"
-        folder = Path(folder_paths.get_directory_by_type(kind)).resolve()
+        folder = Path(str(folder_paths.get_directory_by_type(kind))).resolve()
         relative = file.relative_to(folder)
         subfolder = relative.parent.as_posix()
         shown.append({"filename": file.name, "subfolder": subfolder.strip("."), "type": kind})

@@ -53,7 +53,8 @@ def load_decoder(
     model = ClipFeatureDecoder(config)
     _assign_weights(model.diffusion_model, stage, config.unet_config, placement)
     patcher = patcher_for(model, placement, disable_dynamic=disable_dynamic)
-    patcher.cached_patcher_init = (load_decoder, (checkpoint, weight_dtype))
+    host: Any = patcher  # newer ones rebuild it from this
+    host.cached_patcher_init = (load_decoder, (checkpoint, weight_dtype))
     if placement.device.type == "cpu":
         _prefer_torch_attention(patcher)
     report_fit("decoder", patcher, placement, stage)

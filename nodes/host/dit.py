@@ -61,7 +61,8 @@ def load_dit(
         model.diffusion_model, stage, placement.kept, expected, quantized=placement.quantized
     )
     patcher = patcher_for(model, placement, disable_dynamic=disable_dynamic)
-    patcher.cached_patcher_init = (load_dit, (checkpoint, weight_dtype))
+    host: Any = patcher  # newer ones rebuild it from this
+    host.cached_patcher_init = (load_dit, (checkpoint, weight_dtype))
     report_fit("DiT", patcher, placement, stage)
     report_samplings("DiT", patcher)
     return patcher
@@ -112,6 +113,8 @@ def memory_usage_factor(config: NextDiTConfig) -> float:
 
 class FeatureSampling(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
     """Rectified flow on a finer table than the host's, computed in float64."""
+
+    sigmas: Tensor
 
     def set_parameters(
         self, shift: float = 1.0, timesteps: int = TABLE_SIZE, multiplier: int = 1000
@@ -183,7 +186,7 @@ class HostedNextDiT(NextDiT):
         **_: Any,
     ) -> Tensor:
         timesteps = timesteps if feature_timesteps is None else feature_timesteps
-        wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, transformer_options)
+        wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, dict(transformer_options))
         if wrappers:  # Host: EasyCache adds to its input in place, here the sampler's own (0.3.75)
             x = x.clone()
         executor = WrapperExecutor.new_class_executor(self._forward, self, wrappers)
@@ -212,10 +215,11 @@ class HostedNextDiT(NextDiT):
 class ClipFeatureDiT(BaseModel):
     """What the host samples. Tokens are prepared once a sampling, modulations once a schedule."""
 
+    diffusion_model: Any  # HostedNextDiT; the host's own type says UNetModel
+
     def __init__(self, config: FeatureModelConfig) -> None:
-        super().__init__(
-            config, ModelType.FLOW, device=torch.device("meta"), unet_model=HostedNextDiT
-        )
+        network: Any = HostedNextDiT  # the host's own type says UNetModel
+        super().__init__(config, ModelType.FLOW, torch.device("meta"), network)
         self.network_config = config.network
         self.model_sampling = FeatureSampling(config)
         self.latent_format = FeatureFormat(self.diffusion_model)

@@ -91,12 +91,12 @@ def draw_pictures(
 
     Raises: ValueError for another model's decoder, features or latents, and sizes that do not fit.
     """
-    model, vae = decoder_of(decoder), present(vae)
-    start = start_on(canvas, vae, model.picture_size)
+    model, host = decoder_of(decoder), present(vae)
+    start = start_on(canvas, host, model.picture_size)
     batch = _common_batch(len(features), start)
     if start.keeps_everything:
         return start.unchanged(batch)
-    factor = vae.spacial_compression_decode()
+    factor = host.spacial_compression_decode()
     target = (start.latent.shape[2] * factor, start.latent.shape[3] * factor)
     positive, null = condition_pair(features, negative, PictureSizes(target))
     latent = start.latent.expand(batch, -1, -1, -1)
@@ -114,7 +114,7 @@ def draw_pictures(
             null,
             start.mask,
         )
-    return start.finish(vae.decode(samples))
+    return start.finish(host.decode(samples))
 
 
 def sides_of_ratio(decoder: ModelPatcher, ratio: str, width: int, height: int) -> tuple[int, int]:

@@ -74,5 +74,5 @@ def start_features(
 def shifted(sigmas: Tensor, patcher: ModelPatcher) -> Tensor:
     """The schedule as a shift on the model (ModelSamplingSD3, AuraFlow, Flux) bends it."""
     feature_model(patcher)
-    sampling = patcher.get_model_object("model_sampling")
+    sampling: Any = patcher.get_model_object("model_sampling")
     return torch.tensor([sampling.percent_to_sigma(1 - sigma) for sigma in sigmas.tolist()])

@@ -67,12 +67,13 @@ def with_token_table(base: Any) -> Any:
 
 def _linear(layer: Any, hidden: Tensor) -> Tensor:
     """`hidden` times the layer's weight, wherever the host keeps it."""
-    if not hasattr(comfy.ops, "uncast_bias_weight"):  # Host: before 0.3.68
-        weight, _ = comfy.ops.cast_bias_weight(layer, hidden)
+    host: Any = comfy.ops  # its own types leave two or three results open
+    if not hasattr(host, "uncast_bias_weight"):  # Host: before 0.3.68
+        weight, _ = host.cast_bias_weight(layer, hidden)
         return F.linear(hidden, weight)
-    weight, bias, stream = comfy.ops.cast_bias_weight(layer, hidden, offloadable=True)
+    weight, bias, stream = host.cast_bias_weight(layer, hidden, offloadable=True)
     result = F.linear(hidden, weight)
-    comfy.ops.uncast_bias_weight(layer, weight, bias, stream)
+    host.uncast_bias_weight(layer, weight, bias, stream)
     return result
 
 

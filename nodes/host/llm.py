@@ -127,9 +127,10 @@ def place_language_model(checkpoint: Checkpoint, weight_dtype: torch.dtype | Non
     device = management.get_torch_device()
     kept, quantized = keep(checkpoint.llm, weight_dtype)
     stored = kept or main_dtype(checkpoint.llm)
-    computing = weight_dtype
     if weight_dtype is None or weight_dtype.itemsize == 1:
         computing = torch.bfloat16 if management.should_use_bf16(device) else torch.float32
+    else:
+        computing = weight_dtype
     return Placement(
         device=device,
         offload_device=management.unet_offload_device(),

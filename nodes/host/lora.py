@@ -3,6 +3,7 @@
 import logging
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import comfy.lora
 import comfy.utils
@@ -48,7 +49,7 @@ def with_lora(patcher: ModelPatcher, name: str, strength: float) -> tuple[ModelP
             "decoder of Load BLIP3-U. For other models use the stock Load LoRA."
         )
     path = lora_path(name)
-    lora = comfy.utils.load_torch_file(str(path), safe_load=True)
+    lora: Any = comfy.utils.load_torch_file(str(path), safe_load=True)
     names = _names(patcher)
     patches = comfy.lora.load_lora(lora, names, log_missing=False)
     modules = modules_of(lora)

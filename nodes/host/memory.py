@@ -43,7 +43,9 @@ def reading_bytes(llm: LanguageModel, contexts: Sequence[Context], new_tokens: i
 
 
 def free_bytes(device: torch.device) -> int:
-    return int(comfy.model_management.get_free_memory(device))
+    """What the host counts as free on a device."""
+    host: Any = comfy.model_management  # its own type says a pair, which only a flag gives
+    return int(host.get_free_memory(device))
 
 
 def report_fit(
@@ -87,7 +89,8 @@ def report_samplings(part: str, patcher: ModelPatcher) -> None:
     """Have every sampling of this MODEL report its peak, whichever node asks for it."""
 
     def sample(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Any:
-        with reported_peak(part, executor.class_obj.model_patcher):
+        guider: Any = executor.class_obj
+        with reported_peak(part, guider.model_patcher):
             return executor(*args, **kwargs)
 
     patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "blip3u_peak", sample)

@@ -15,7 +15,7 @@ from ...blip3u_core.decoder.vae import Vae, VaeConfig
 from ...blip3u_core.finite import all_finite
 from ...blip3u_core.weights.assign import assign_weights, shapes_of
 from ...blip3u_core.weights.checkpoint import Checkpoint
-from .memory import reported_peak
+from .memory import free_bytes, reported_peak
 from .patchers import patcher_for
 from .placement import Placement, main_dtype
 from .progress import check_interrupted
@@ -77,7 +77,7 @@ class FeatureVae(comfy.sd.VAE):
             if self._needs_tiles(height * width, needed):
                 pictures = self._decode_in_tiles(samples_in)
             else:
-                pictures = super().decode(samples_in, *args, **kwargs)
+                pictures: Any = super().decode(samples_in, *args, **kwargs)
         return self._checked(pictures, "picture")
 
     def encode(self, pixel_samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -87,13 +87,13 @@ class FeatureVae(comfy.sd.VAE):
             if self._needs_tiles(height * width, needed):
                 latents = self._encode_in_tiles(pixel_samples)
             else:
-                latents = super().encode(pixel_samples, *args, **kwargs)
+                latents: Any = super().encode(pixel_samples, *args, **kwargs)
         return self._checked(latents, "latent")
 
     def _needs_tiles(self, pixels: int, needed: float) -> bool:
         """Whether memory is short; on a processor, whether Cancel would come too late."""
         slow = self.device.type == "cpu" and pixels > WHOLE_ON_CPU
-        return slow or needed > memory.get_free_memory(self.device)
+        return slow or needed > free_bytes(self.device)
 
     def _decode_in_tiles(self, latents: Tensor) -> Tensor:
         """What `decode` gives, tile by tile, each laid softly over the one before."""
@@ -123,7 +123,7 @@ class FeatureVae(comfy.sd.VAE):
         return self._scaled_in_tiles(pixels, encode, tile, scale, self.latent_channels)
 
     def _load_for(self, needed: float) -> None:
-        memory.load_models_gpu([self.patcher], memory_required=needed)
+        memory.load_models_gpu([self.patcher], memory_required=int(needed))
 
     def _scaled_in_tiles(
         self,
@@ -136,7 +136,8 @@ class FeatureVae(comfy.sd.VAE):
         overlap = tile // 4
         rows, columns = whole.shape[2:]
         steps = comfy.utils.get_tiled_scale_steps(columns, rows, tile, tile, overlap)
-        return comfy.utils.tiled_scale(
+        host: Any = comfy.utils  # its own types know whole scales alone
+        return host.tiled_scale(
             whole,
             run,
             tile,

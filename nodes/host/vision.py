@@ -1,6 +1,7 @@
 """EVA-CLIP as the host's CLIP_VISION: our encoding, and the stock CLIPVisionEncode."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import comfy.model_management as memory
 import torch
@@ -84,7 +85,7 @@ def load_vision_tower(place: VisionTowerPlace, weight_dtype: torch.dtype | None)
     return EvaClipVision(tower, placement)
 
 
-def _find(place: VisionTowerPlace) -> tuple[Stage, dict]:
+def _find(place: VisionTowerPlace) -> tuple[Stage, Mapping[str, Any]]:
     """The tower's weights, and its JSON joined with what a checkpoint says of pooling."""
     if not place.inside_checkpoint:
         stage = open_vision_tower(place.path)
