@@ -62,6 +62,7 @@ class Part:
 
     @property
     def num_bytes(self) -> int:
+        """Size of the weights in the file."""
         return sum(weight.nbytes for weight in self.weights.values())
 
 
@@ -205,6 +206,7 @@ def _change(stage: str, weight_dtype: str) -> Change | None:
 
 
 def main(arguments: list[str]) -> None:
+    """The command line; an error ends it with a message and status 1."""
     parser = argparse.ArgumentParser(
         prog="python -m blip3u_core.convert",
         description=__doc__,

@@ -4,4 +4,5 @@ LARGEST_SEED = 2**64 - 1
 
 
 def item_seed(seed: int, index: int) -> int:
+    """The seed of item `index` of a batch, from 0 to 2^64 - 1: behind the largest comes 0."""
     return (seed + index) % (LARGEST_SEED + 1)

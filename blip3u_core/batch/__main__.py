@@ -37,6 +37,7 @@ TEXT_COLUMN = {"edit": "instruction", "caption": "question"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; an error ends it with a message and status 1."""
     options = _parser().parse_args(arguments)
     job = Job(
         options.task,

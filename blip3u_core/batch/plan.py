@@ -79,6 +79,7 @@ def _parts(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
 
 
 def error_line(key: str | None, reason: str) -> str:
+    """A line of errors.jsonl: which row, and why it was passed over."""
     return json.dumps({"key": key, "error": reason}, ensure_ascii=False) + "\n"
 
 

@@ -122,10 +122,12 @@ class ShardWorker:
 
 
 def shard_path(out: Path, shard: str, job: Job) -> Path:
+    """Where a shard lies once it is whole."""
     return out / f"{shard}{SUFFIXES[job.format]}"
 
 
 def missing_shards(out: Path, job: Job) -> list[str]:
+    """The names of the shards that are still to be made."""
     return [name for name in shard_names(out) if not shard_path(out, name, job).exists()]
 
 

@@ -63,18 +63,21 @@ def make_ready(job: Job, row: Row, seed: int) -> Ready:
 
 
 def draw_pictures(pipeline: Pipeline, job: Job, rows: Sequence[Ready]) -> list[Image.Image]:
+    """A picture of each row's prompt, drawn with the row's own seed."""
     contexts = pipeline.caption_contexts([row.text for row in rows])
     drawn = draw_rows(pipeline, contexts, [row.seed for row in rows], job.draw)
     return [rgb_image(picture) for picture in drawn]
 
 
 def edit_pictures(pipeline: Pipeline, job: Job, rows: Sequence[Ready]) -> list[Image.Image]:
+    """Each row's picture after its instruction, drawn with the row's own seed."""
     sources = [row.picture for row in rows if row.picture is not None]
     texts, seeds = [row.text for row in rows], [row.seed for row in rows]
     return edit(pipeline, sources, texts, seeds, job.draw, job.edit_by)
 
 
 def caption_pictures(pipeline: Pipeline, job: Job, rows: Sequence[Ready]) -> list[str]:
+    """The answer to each row's question about its picture."""
     contexts = [
         chat_context(
             pipeline.llm,

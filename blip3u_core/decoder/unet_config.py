@@ -117,6 +117,7 @@ class UNetConfig:
         return self.per_level(said or 1)
 
     def per_level(self, value: int | tuple[int, ...]) -> tuple[int, ...]:
+        """A number for each level, given once for all or one by one."""
         return value if isinstance(value, tuple) else (value,) * len(self.widths)
 
     @classmethod

@@ -32,6 +32,7 @@ SEED = 42  # as GenEval sets it before every prompt; the other scorers leave it 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; an error ends it with a message and status 1."""
     parser = argparse.ArgumentParser(
         prog="python -m blip3u_core.export",
         description=__doc__,

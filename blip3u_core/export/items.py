@@ -167,6 +167,7 @@ def two_by_two(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def save_png(target: Path, picture: Image.Image) -> None:
+    """Write a picture as PNG; the file appears whole."""
     write_atomically(target, lambda file: picture.save(file, "PNG"))
 
 

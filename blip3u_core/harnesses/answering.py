@@ -22,6 +22,8 @@ MARK = "<image>"  # where some tasks would have a picture; ours stand before the
 
 @dataclass(frozen=True)
 class Question:
+    """One request of a benchmark: its text and its pictures."""
+
     text: str
     pictures: tuple[Image.Image, ...] = ()
 

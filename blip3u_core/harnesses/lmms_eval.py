@@ -27,6 +27,7 @@ DROPPED_STOP = "\n\n"
 
 
 def manifest() -> ModelManifest:
+    """What lmms-eval's entry point asks for: the name of the model and where its class is."""
     return ModelManifest("blip3u", simple_class_path=f"{__name__}.Blip3U")
 
 
@@ -60,6 +61,7 @@ class Blip3U(lmms):
         self.batch_size = int(batch_size)
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
+        """The answer to each request, up to its stop words, in the order of the requests."""
         answers = [""] * len(requests)
         with tqdm(total=len(requests), disable=self._rank != 0, desc="answers") as bar:
             for part in _batches(requests, self.batch_size):
@@ -99,6 +101,7 @@ class Blip3U(lmms):
             answers = list(answers)
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """For each request the log probability of its continuation, and whether that is greedy."""
         found: list[tuple[float, bool]] = []
         for start in tqdm(range(0, len(requests), self.batch_size), desc="likelihoods"):
             questions, answers = [], []

@@ -66,6 +66,7 @@ class TextConfig:
 
     @property
     def head_dim(self) -> int:
+        """Width of one attention head."""
         return self.hidden_size // self.num_heads
 
     @classmethod
@@ -185,6 +186,7 @@ class GenerationConfig:
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
+        """The tokens at which an answer ends."""
         said = self.eos_token_id
         return () if said is None else (said,) if isinstance(said, int) else said
 

@@ -39,11 +39,14 @@ class WeightStage(Protocol):
     """The part of `checkpoint.Stage` that is used here."""
 
     @property
-    def config(self) -> Mapping[str, Any]: ...
+    def config(self) -> Mapping[str, Any]:
+        """config.json of the stage."""
 
-    def shapes(self) -> Shapes: ...
+    def shapes(self) -> Shapes:
+        """Shape of every weight by name."""
 
-    def state_dict(self) -> dict[str, Tensor]: ...
+    def state_dict(self) -> dict[str, Tensor]:
+        """The weights by name, memory-mapped."""
 
 
 class Network(nn.Module):
@@ -105,6 +108,7 @@ class LanguageModel(Network):
 
     @property
     def num_queries(self) -> int:
+        """Q, the number of latent queries and thus of visual tokens."""
         return self.latent_queries.shape[1]
 
     def embed(self, ids: Tensor) -> Tensor:

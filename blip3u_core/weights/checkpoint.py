@@ -76,6 +76,7 @@ class Checkpoint:
 
     @cached_property
     def config(self) -> dict[str, Any]:
+        """config.json, of the language model and of the whole."""
         if not self.converted:
             return read_json(self.path / "config.json")
         first = next(name for name in STAGES if has_weights(self.path, name))
@@ -88,6 +89,7 @@ class Checkpoint:
 
     @cached_property
     def generation_config(self) -> dict[str, Any]:
+        """generation_config.json, empty if there is none."""
         if self.converted:
             return _metadata_json(self.llm, "generation_config")
         path = self.path / "generation_config.json"
@@ -95,6 +97,7 @@ class Checkpoint:
 
     @cached_property
     def scheduler_config(self) -> dict[str, Any]:
+        """scheduler_config.json of the decoder."""
         if self.converted:
             return _metadata_json(self.unet, "scheduler_config")
         return read_json(self.path / DECODER_FOLDER / "scheduler" / "scheduler_config.json")
@@ -109,14 +112,17 @@ class Checkpoint:
 
     @property
     def num_queries(self) -> int:
+        """Q, the number of latent queries."""
         return self.llm.shapes()["latent_queries"][1]
 
     @property
     def feature_grid(self) -> int:
+        """Side g of the grid of CLIP features; g * g = Q."""
         return feature_grid(self.config)
 
     @cached_property
     def llm(self) -> Stage:
+        """Language model with vision encoder and latent queries."""
         stage = self._stage("llm")
         if "latent_queries" not in stage.tensors:
             raise ValueError(
@@ -128,6 +134,7 @@ class Checkpoint:
 
     @cached_property
     def dit(self) -> Stage:
+        """The diffusion transformer from visual tokens to CLIP features."""
         stage = self._stage("dit")
         beside = None if self.converted else self._model_stages.get("llm")
         if beside is not None and "latent_queries" in beside.tensors:
@@ -147,14 +154,17 @@ class Checkpoint:
 
     @cached_property
     def unet(self) -> Stage:
+        """The decoder's UNet."""
         return self._stage("unet")
 
     @cached_property
     def vae(self) -> Stage:
+        """The decoder's VAE."""
         return self._stage("vae")
 
     @cached_property
     def vision_tower(self) -> Stage | None:
+        """EVA-CLIP, or None if the checkpoint holds none."""
         if self.converted:
             there = has_weights(self.path, "vision_tower")
             return self._converted_stage("vision_tower") if there else None

@@ -31,6 +31,7 @@ Entry = tuple[torch.dtype, tuple[int, ...]]
 
 
 def layer_of(name: str) -> str:
+    """The layer that owns a weight: its name without the last part."""
     return name.rpartition(".")[0]
 
 

@@ -44,6 +44,7 @@ class TensorInfo:
 
     @property
     def num_bytes(self) -> int:
+        """Size of the tensor in the file."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 

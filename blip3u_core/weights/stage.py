@@ -27,10 +27,12 @@ class Stage:
 
     @property
     def files(self) -> tuple[Path, ...]:
+        """The safetensors files that hold it."""
         return tuple(sorted({info.file for info in self.tensors.values()}))
 
     @property
     def num_bytes(self) -> int:
+        """Size of its weights as stored."""
         return sum(info.num_bytes for info in self.tensors.values())
 
     @cached_property
@@ -55,6 +57,7 @@ class Stage:
         return FileContent(shapes, str(self.source))
 
     def dtypes(self) -> dict[str, torch.dtype]:
+        """Dtype of every weight by its name in the stage; nothing is loaded."""
         return {name: info.dtype for name, info in self.tensors.items()}
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -25,9 +25,11 @@ Entry = tuple[torch.dtype, tuple[int, ...]]
 class Change(Protocol):
     """What is written of each tensor: one or more, whose dtypes and shapes are known before."""
 
-    def entries(self, name: str, tensor: Tensor, /) -> Mapping[str, Entry]: ...
+    def entries(self, name: str, tensor: Tensor, /) -> Mapping[str, Entry]:
+        """Name, dtype and shape of everything that is written of one tensor."""
 
-    def make(self, name: str, tensor: Tensor, /) -> Mapping[str, Tensor]: ...
+    def make(self, name: str, tensor: Tensor, /) -> Mapping[str, Tensor]:
+        """Those tensors themselves, by the same names."""
 
 
 class _Unchanged:

@@ -166,6 +166,18 @@ def test_files_and_functions_are_short(file: Path) -> None:
             assert lines <= MAX_FUNCTION_LINES, f"{node.name} has {lines} lines"
 
 
+@pytest.mark.parametrize("file", CORE, ids=name_of)
+def test_every_public_part_of_the_core_says_what_it_is(file: Path) -> None:
+    def silent(node: ast.AST) -> list[str]:
+        named = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        parts = [part for part in ast.iter_child_nodes(node) if isinstance(part, named)]
+        public = [part for part in parts if not part.name.startswith("_")]
+        inner = [name for p in public if isinstance(p, ast.ClassDef) for name in silent(p)]
+        return [part.name for part in public if not ast.get_docstring(part)] + inner
+
+    assert silent(ast.parse(file.read_text("utf-8"))) == []
+
+
 @pytest.mark.parametrize("file", SHIPPED, ids=name_of)
 def test_shipped_code_has_no_forbidden_habits(file: Path) -> None:
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
