@@ -16,11 +16,11 @@ from torch import Tensor
 from benchmarks.meaning_model import MeaningModel, as_pictures, in_batches
 from benchmarks.meaning_rows import make_cases, read_all
 from benchmarks.rates import Rate
-from benchmarks.scorer import same_scene
 from blip3u_core.decoder.decoder import Predict, UNetCondition, integrate_guided_diffusion
 from blip3u_core.features.flow import item_noise
 from blip3u_core.pipeline import Pipeline
-from training.world import Scene, render, sample_scene
+from small_world.scorer import same_scene
+from small_world.world import Scene, render, sample_scene
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = (5, 8, 12, 18, 25, 50)

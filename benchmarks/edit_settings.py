@@ -19,13 +19,13 @@ from benchmarks.meaning_edits import EDIT_KINDS
 from benchmarks.meaning_model import MeaningModel, Picture
 from benchmarks.meaning_rows import make_cases, read_all
 from benchmarks.rates import Rate
-from benchmarks.scorer import judge_edit
 from blip3u_core.features.difference_mask import difference_mask, feature_difference
 from blip3u_core.features.edit import edit_clip_features
 from blip3u_core.pipeline import Pipeline
-from training.edits import Edit, sample_edit
-from training.language import describe
-from training.world import render
+from small_world.edits import Edit, sample_edit
+from small_world.language import describe
+from small_world.scorer import judge_edit
+from small_world.world import render
 
 ROOT = Path(__file__).resolve().parent.parent
 STRENGTHS = (0.5, 0.7, 0.85, 1.0)

@@ -1,6 +1,6 @@
 """`python -m benchmarks.meaning`: does blip3u-tiny draw, see and edit what is meant?
 
-Every row is measured by the scorer (`benchmarks/scorer.py`) on held-out cases with fixed seeds;
+Every row is measured by the scorer (`small_world/scorer.py`) on held-out cases with fixed seeds;
 the numbers in brackets are 95 % Wilson intervals.
 """
 

@@ -16,12 +16,12 @@ from benchmarks.meaning_rows import (
     riddles,
     several_objects,
 )
-from benchmarks.scorer import judge_edit, same_scene
 from blip3u_core.language.prompt import INSTRUCTION_REQUEST, INTERLEAVE_REQUEST, fill_request
-from training.dialogues import Story, descriptions, sample_chain, sample_story
-from training.edits import Edit, reworded, sample_edit
-from training.language import describe
-from training.world import render, sample_scene
+from small_world.dialogues import Story, descriptions, sample_chain, sample_story
+from small_world.edits import Edit, reworded, sample_edit
+from small_world.language import describe
+from small_world.scorer import judge_edit, same_scene
+from small_world.world import render, sample_scene
 
 EDIT_KINDS = ("recolor", "replace", "add", "remove", "move", "background")
 

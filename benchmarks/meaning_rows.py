@@ -11,14 +11,13 @@ from typing import TypeVar
 from benchmarks.contact_sheet import Card
 from benchmarks.meaning_model import MeaningModel, Picture, caption_chat, request_chat
 from benchmarks.rates import Rate
-from benchmarks.scorer import read_scene, satisfies
 from blip3u_core.chat.reason import split_caption
 from blip3u_core.language.prompt import (
     DESCRIBE_REQUEST,
     QUESTION_REQUEST,
     REASON_REQUEST,
 )
-from training.language import (
+from small_world.language import (
     Caption,
     counting_caption,
     describe,
@@ -27,9 +26,10 @@ from training.language import (
     make_caption,
     relation_caption,
 )
-from training.questions import QUESTIONS, ask
-from training.riddles import sample_riddle
-from training.world import Scene, render, sample_scene
+from small_world.questions import QUESTIONS, ask
+from small_world.riddles import sample_riddle
+from small_world.scorer import read_scene, satisfies
+from small_world.world import Scene, render, sample_scene
 
 Case = TypeVar("Case")
 VQA_KINDS = ("color", "shape", "count", "position", "yes_no")

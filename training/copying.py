@@ -5,9 +5,9 @@ A rewritten description is mostly the one before it; what differs stands in the 
 
 import re
 
-from training.language import place_phrase
-from training.samples import Sample, Text, segment_text
-from training.world import COLORS, PLACES, SHAPES, SIZES
+from small_world.language import place_phrase
+from small_world.samples import Sample, Text, segment_text
+from small_world.world import COLORS, PLACES, SHAPES, SIZES
 
 PLACE_PHRASES = [place_phrase(place) for row in PLACES for place in row]
 PHRASE = re.compile(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from blip3u_core.features.grid import features_to_tokens
 from blip3u_core.language.config import VisionConfig
 from blip3u_core.language.vision_model import VisionModel
+from small_world.world import Scene
 
 from .common import RUNS, Chance, Schedule, read_safetensors
 from .llm_config import language_config
@@ -27,7 +28,6 @@ from .scenes import (
 )
 from .tower import LOSS_WEIGHTS as CELL_WEIGHTS
 from .tower import TowerTraining, principal_patches
-from .world import Scene
 
 SCHEDULE = Schedule(steps=500, lr=1.5e-3, batch=48, warmup=50)
 SEEN_NAMES = ("shape", "color", "size", "dx", "dy", "occupied", "background", "index")

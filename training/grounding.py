@@ -6,9 +6,9 @@ what is asked or to be changed is then found before any answer is.
 
 import re
 
-from training.language import SIZE_WORDS
-from training.samples import Sample, Shown, Text, segment_text
-from training.world import COLORS, PLACES, SHAPES, Object, Scene
+from small_world.language import SIZE_WORDS
+from small_world.samples import Sample, Shown, Text, segment_text
+from small_world.world import COLORS, PLACES, SHAPES, Object, Scene
 
 SIZE_OF = {word: size for size, words in SIZE_WORDS.items() for word in words}
 PLACE_NAMES = [place for row in PLACES for place in row]

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from blip3u_core.features.nextdit import NextDiT
 from blip3u_core.language.config import TextConfig
 from blip3u_core.language.text_model import TextModel, rotate_halves
+from small_world.dialogues import MIX
+from small_world.world import Scene
 
 from .common import RUNS, Chance, Schedule, read_safetensors
-from .dialogues import MIX
 from .eyes import Eyes, FeatureTower, cell_heads, cell_loss
 from .llm_config import DIT, NUM_QUERIES, language_config
 from .llm_data import Batch, blank_sequence, collate, sample_sequences, shared_prefix
@@ -25,7 +26,6 @@ from .scenes import (
     render_batch,
     worn,
 )
-from .world import Scene
 
 SCHEDULE = Schedule(
     steps=12000, lr=1.2e-3, batch=36, warmup=100, ema=0.99, flat=0.78, save_every=50, muon=True

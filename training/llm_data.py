@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from blip3u_core.language.prompt import SYSTEM_PROMPT, open_turn_text, turn_text
+from small_world.dialogues import MIX, sample_any
+from small_world.samples import Drawn, Sample, Text
+from small_world.world import Scene
 
-from .dialogues import MIX, sample_any
-from .samples import Drawn, Sample, Text
 from .sequences import Sequence_, changed_cells, encode
 from .tokenizer import load_tokenizer
-from .world import Scene
 
 BLANK = "blank"  # the bare prompt " ", whose features are the decoder's negative: zero
 EMPTY = Scene("day", ())  # stands for the blank's target, which is zero

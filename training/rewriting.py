@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
+from small_world.language import look_words, place_phrase
+from small_world.samples import Sample, Shown, Text, segment_text
+from small_world.world import Object, Scene
 from training.copying import PHRASE
-from training.language import look_words, place_phrase
-from training.samples import Sample, Shown, Text, segment_text
-from training.world import Object, Scene
 
 WORD = re.compile(r"[^\s,]+|,")
 

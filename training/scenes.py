@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from small_world.world import BACKGROUNDS, COLORS, SHAPES, SIZES, Scene, render, sample_scene
+
 from .common import Chance
-from .world import BACKGROUNDS, COLORS, SHAPES, SIZES, Scene, render, sample_scene
 
 TOWER_SIZE = 126  # both towers see 3x3 cells of 42 pixels: one token is one cell of the world
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)

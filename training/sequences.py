@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from blip3u_core.language.prompt import TURN_END
+from small_world.language import look_words, place_phrase
+from small_world.questions import cell_of
+from small_world.samples import Drawn, Sample, Shown, Text, segment_text
+from small_world.world import PLACES, Scene
 
 from .copying import copied_characters
 from .grounding import grounded_spans
-from .language import look_words, place_phrase
 from .llm_config import FEATURE_GRID, NUM_QUERIES, PICTURE_TOKENS
-from .questions import cell_of
 from .rewriting import decisive_characters, rewritings
-from .samples import Drawn, Sample, Shown, Text, segment_text
 from .tokenizer import load_tokenizer
-from .world import PLACES, Scene
 
 PLACE_WORDS = re.compile(
     r"(?:top|middle|bottom) (?:left|middle|right)"

@@ -8,8 +8,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
+from small_world.dialogues import corpus
+
 from .common import RUNS
-from .dialogues import corpus
 
 COMMITTED = Path(__file__).parent.parent / "models" / "blip3u-tiny" / "tokenizer.json"
 NUM_LEARNED = 1400  # at most; the world has fewer words

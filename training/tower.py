@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blip3u_core.features.eva_clip import EvaClip, EvaClipConfig
+from small_world.world import BACKGROUNDS, COLORS, PLACES, SHAPES, SIZES, Scene
 
 from .common import Chance, Schedule
 from .scenes import CELL_CLASSES, cell_labels, render_batch, sample_scenes, tower_pixels, worn
-from .world import Scene
 
 TOWER = EvaClipConfig(
     patch_size=21, num_patches=6, width=96, num_layers=4, num_heads=6, mlp_width=384, pooling=2
@@ -60,7 +60,6 @@ class CaptionWords(nn.Module):
             nn.Linear(9 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
         self.scale = nn.Parameter(torch.tensor(2.0))
-        from .world import BACKGROUNDS, COLORS, PLACES, SHAPES, SIZES
 
         places = [place for row in PLACES for place in row]
         for word in (*SHAPES, *COLORS, *SIZES, *places, *BACKGROUNDS):

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from blip3u_core.decoder.decoder import Decoder, UNetCondition
 from blip3u_core.decoder.noise_schedule import NoiseSchedule
 from blip3u_core.features.grid import tokens_to_features
+from small_world.world import PICTURE_SIZE
 
 from .common import RUNS, Chance, Schedule, read_safetensors, write_safetensors
 from .scenes import CLIP_MEAN, render_batch, sample_scenes
 from .vae import CONFIG as VAE_CONFIG
 from .vae import VaeTraining
-from .world import PICTURE_SIZE
 
 CONFIG = {
     "act_fn": "silu",

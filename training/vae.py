@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from small_world.world import Scene, object_center
+
 from .common import Chance, Schedule
 from .scenes import render_batch, sample_scenes
-from .world import Scene, object_center
 
 CONFIG = {
     "in_channels": 3,

@@ -15,11 +15,11 @@ from benchmarks.meaning_model import MeaningModel
 from benchmarks.meaning_rows import Report
 from benchmarks.rates import Rate
 from blip3u_core.pipeline import Pipeline
-from training.dialogues import Story
-from training.edits import Edit, reworded
-from training.language import Caption, describe
-from training.riddles import Riddle
-from training.world import Object, Scene, render, sample_scene
+from small_world.dialogues import Story
+from small_world.edits import Edit, reworded
+from small_world.language import Caption, describe
+from small_world.riddles import Riddle
+from small_world.world import Object, Scene, render, sample_scene
 
 SCENE = Scene("day", (Object("star", "red", "big", 0, 0), Object("ring", "blue", "small", 2, 1)))
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from benchmarks.scorer import UNKNOWN, judge_edit, read_scene, same_scene, satisfies
-from training.edits import EDITS, sample_edit
-from training.language import ObjectWish, Wish, wish_of
-from training.world import Object, Scene, render, sample_scene
+from small_world.edits import EDITS, sample_edit
+from small_world.language import ObjectWish, Wish, wish_of
+from small_world.scorer import UNKNOWN, judge_edit, read_scene, same_scene, satisfies
+from small_world.world import Object, Scene, render, sample_scene
 
 STAR = Object("star", "red", "big", 0, 0)
 RING = Object("ring", "blue", "small", 2, 1)

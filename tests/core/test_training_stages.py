@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from blip3u_core.language.prompt import INSTRUCTION_REQUEST, QUESTION_REQUEST
+from small_world.samples import assistant, dialogue_sample, user
+from small_world.world import Object, Scene
 from training import eyes, llm, llm_data, tower, unet, vae
 from training.common import Chance, Run, Schedule, write_safetensors
 from training.muon import Muon
-from training.samples import assistant, dialogue_sample, user
 from training.scenes import render_batch, sample_scenes
-from training.world import Object, Scene
 
 SHORT = Schedule(steps=4, lr=1e-3, batch=3, warmup=2, ema=0.9, log_every=1, save_every=1)
 

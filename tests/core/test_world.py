@@ -7,17 +7,13 @@ import numpy as np
 import pytest
 
 from blip3u_core.language.prompt import IMG, PICTURE
-from training.copying import copied_words
-from training.dialogues import MIX, SAMPLERS, corpus, descriptions, sample_any, sample_story
-from training.edits import EDITS, edit_plan_of, sample_edit
-from training.grounding import grounded_names
-from training.language import NUMBERS, describe, look_words, reworded_order, sample_caption
-from training.questions import ask, ask_yes_no, cell_of
-from training.rewriting import decisive_characters, rewritings
-from training.riddles import sample_riddle
-from training.samples import Drawn, Shown, Text
-from training.sequences import encode, last_mentions
-from training.world import (
+from small_world.dialogues import MIX, SAMPLERS, corpus, descriptions, sample_any, sample_story
+from small_world.edits import EDITS, edit_plan_of, sample_edit
+from small_world.language import NUMBERS, describe, look_words, reworded_order, sample_caption
+from small_world.questions import ask, ask_yes_no, cell_of
+from small_world.riddles import sample_riddle
+from small_world.samples import Drawn, Shown, Text
+from small_world.world import (
     BACKGROUNDS,
     Object,
     Scene,
@@ -28,6 +24,10 @@ from training.world import (
     split_of,
     triples,
 )
+from training.copying import copied_words
+from training.grounding import grounded_names
+from training.rewriting import decisive_characters, rewritings
+from training.sequences import encode, last_mentions
 
 
 def test_scenes_have_one_to_three_objects_in_cells_of_their_own():
@@ -88,7 +88,7 @@ def test_render_paints_the_background_and_the_object():
 
 
 def test_captions_wish_for_what_their_scene_shows():
-    from benchmarks.scorer import satisfies
+    from small_world.scorer import satisfies
 
     rng = random.Random(4)
     for _ in range(150):

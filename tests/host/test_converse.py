@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 import run
-from benchmarks.scorer import read_scene
 from blip3u_core.language.prompt import IMG
 from harness.comfy import RANDOM_TINY, Graph, GraphError, Host, Result
+from small_world.scorer import read_scene
 
 TINY = "blip3u-tiny (built-in)"
 

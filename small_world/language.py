@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from training.layout import settled
-from training.world import (
+from small_world.layout import settled
+from small_world.world import (
     COLORS,
     HELD_OUT_ONE_IN,
     RELATIONS,

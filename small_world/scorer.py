@@ -13,9 +13,9 @@ from itertools import permutations
 import numpy as np
 from scipy import ndimage
 
-from training.edits import Edit
-from training.language import ObjectWish, Wish
-from training.world import (
+from small_world.edits import Edit
+from small_world.language import ObjectWish, Wish
+from small_world.world import (
     BACKGROUNDS,
     CELL_CENTERS,
     COLORS,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from blip3u_core.language.prompt import DESCRIBE_REQUEST, INSTRUCTION_REQUEST, REWRITE_REQUEST
-from training.language import (
+from small_world.language import (
     RELATION_PHRASES,
     SIZE_WORDS,
     any_place_phrase,
@@ -14,9 +14,9 @@ from training.language import (
     typed,
     with_article,
 )
-from training.questions import reference
-from training.samples import Sample, assistant, dialogue_sample, user
-from training.world import (
+from small_world.questions import reference
+from small_world.samples import Sample, assistant, dialogue_sample, user
+from small_world.world import (
     BACKGROUNDS,
     COLORS,
     PLACES,

@@ -8,7 +8,7 @@ all nine queries, which never speak with one another before the DiT, agree on it
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from training.world import Object
+from small_world.world import Object
 
 Cell = tuple[int, int]
 USUAL: tuple[Cell, ...] = ((1, 1), (1, 2), (1, 0))

@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 
 from blip3u_core.language.prompt import CAPTION_MARK, QUESTION_REQUEST, REASON_REQUEST
-from training.language import (
+from small_world.language import (
     BACKGROUND_PHRASES,
     NUMBERS,
     OPENINGS,
@@ -25,8 +25,8 @@ from training.language import (
     typed,
     with_article,
 )
-from training.samples import Sample, assistant, dialogue_sample, user
-from training.world import Object, Scene, relations, sample_scene, split_of
+from small_world.samples import Sample, assistant, dialogue_sample, user
+from small_world.world import Object, Scene, relations, sample_scene, split_of
 
 SHAPE_CLUES = {
     "circle": ("the shape of a wheel", "a shape without corners", "the shape of a full moon"),

@@ -13,17 +13,17 @@ from blip3u_core.language.prompt import (
     PICTURE,
     QUESTION_REQUEST,
 )
-from training.edits import (
+from small_world.edits import (
     Edit,
     edit_plan_sample,
     edit_sample,
     edit_scene,
     reconstruct_sample,
 )
-from training.language import describe, make_caption, reworded_order, sample_caption, typed
-from training.questions import ask, describe_sample, question_sample, reply
-from training.riddles import knowledge_sample, riddle_sample
-from training.samples import (
+from small_world.language import describe, make_caption, reworded_order, sample_caption, typed
+from small_world.questions import ask, describe_sample, question_sample, reply
+from small_world.riddles import knowledge_sample, riddle_sample
+from small_world.samples import (
     Sample,
     Turn,
     assistant,
@@ -32,7 +32,7 @@ from training.samples import (
     drawn_turn,
     user,
 )
-from training.world import Object, Scene, sample_scene
+from small_world.world import Object, Scene, sample_scene
 
 UNDO = ("undo that", "undo the last change", "go back one step", "take that back")
 GREETINGS = (

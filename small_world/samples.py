@@ -13,8 +13,8 @@ from blip3u_core.language.prompt import (
     open_turn_text,
     turn_text,
 )
-from training.language import Caption
-from training.world import Scene
+from small_world.language import Caption
+from small_world.world import Scene
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from blip3u_core.language.prompt import DESCRIBE_REQUEST, QUESTION_REQUEST
-from training.language import (
+from small_world.language import (
     BACKGROUND_PHRASES,
     NUMBERS,
     OPPOSITE,
@@ -18,8 +18,8 @@ from training.language import (
     plural,
     with_article,
 )
-from training.samples import Sample, Turn, assistant, dialogue_sample, user
-from training.world import (
+from small_world.samples import Sample, Turn, assistant, dialogue_sample, user
+from small_world.world import (
     BACKGROUNDS,
     COLORS,
     PLACES,
