@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from benchmarks.by_hand import by_hand
 from benchmarks.meaning_model import MeaningModel, Picture, caption_chat, request_chat, shown
 from benchmarks.meaning_rows import (
     Report,
@@ -153,4 +154,5 @@ GROUPS: dict[str, Callable[[MeaningModel, int, Report], None]] = {
     "dialogue": dialogue,
     "stories": stories,
     "reconstruction": reconstruction,
+    "by_hand": by_hand,
 }

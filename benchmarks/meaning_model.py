@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from blip3u_core.chat.chat import Chat
+from blip3u_core.chat.converse import converse
 from blip3u_core.chat.dialogue import ChatModel, chat_context
 from blip3u_core.chat.interleave import PictureRequest, interleave
 from blip3u_core.decoder.decoder import UNetCondition
@@ -102,6 +103,17 @@ class MeaningModel:
         chat_model = replace(self.chat_model, sampling=SamplingParams(max_new_tokens=STORY_TOKENS))
         told = interleave(chat_model, chat, draw, max_pictures)
         return told.text, [p for picture in told.pictures for p in as_pictures(picture[None])]
+
+    def converse(self, chat: Chat, message: str, seed: int) -> tuple[str, list[Picture], Chat]:
+        """The answer to a message as Converse gives it, its pictures, and the chat with both."""
+
+        def draw(request: PictureRequest, number: int) -> Tensor:
+            settings = {**self.settings, "seed": seed + number}
+            return self.pipeline.draw([request.context], **settings)[0]
+
+        said = converse(self.chat_model, chat, message, [], draw, 1, marks_captions=False)
+        pictures = [p for picture in said.pictures for p in as_pictures(picture[None])]
+        return said.text, pictures, said.chat
 
     # ---------------------------------------------------------------- pictures
 
