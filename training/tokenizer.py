@@ -48,11 +48,43 @@ WORDS = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
+# Written as people do, read as the world speaks: in lower case and American, numbers as words.
+SPELLINGS = {
+    r"\bcolour": "color",
+    r"\bcentre\b": "center",
+    r"\bgrey\b": "gray",
+    "[\u2018\u2019]": "'",
+    r"\b0\b": "zero",
+    r"\b1\b": "one",
+    r"\b2\b": "two",
+    r"\b3\b": "three",
+    r"\b4\b": "four",
+    r"\b5\b": "five",
+}
+# What the nodes write themselves keeps its capitals: the model was taught so.
+KEPT = (
+    "You are a helpful assistant.",
+    "Please generate image based on the following caption: ",
+    "Think step by step about what the picture should show, then write the final line: "
+    '"Caption: " and a complete description of the picture.',
+    "\nCaption: ",
+    "Describe this picture completely.",
+    "Rewrite the description after this edit, keeping all that the edit does not mention: ",
+    "Tell it in text and pictures. Write ",
+)
+
+
+def people_normalizer() -> normalizers.Normalizer:
+    """Lower case and one spelling for what people write; the nodes' own texts as they are."""
+    spelled = [normalizers.Replace(Regex(said), read) for said, read in SPELLINGS.items()]
+    kept = [normalizers.Replace(text.lower(), text) for text in KEPT]
+    return normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase(), *spelled, *kept])
+
 
 def learn_tokenizer(seed: int = 0, num_samples: int = 30_000) -> Tokenizer:
     """Byte-level BPE of `NUM_LEARNED` tokens and the added ones behind them."""
     tokenizer = Tokenizer(BPE())
-    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.normalizer = people_normalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(WORDS), "isolated"),
