@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from benchmarks.by_hand import by_hand
+from benchmarks.meaning_converse import converse
 from benchmarks.meaning_model import MeaningModel, Picture, caption_chat, request_chat, shown
 from benchmarks.meaning_rows import (
     Report,
@@ -154,5 +155,6 @@ GROUPS: dict[str, Callable[[MeaningModel, int, Report], None]] = {
     "dialogue": dialogue,
     "stories": stories,
     "reconstruction": reconstruction,
+    "converse": converse,
     "by_hand": by_hand,
 }

@@ -13,6 +13,12 @@ from blip3u_core.language.prompt import (
     PICTURE,
     QUESTION_REQUEST,
 )
+from small_world.conversations import (
+    conversation_sample,
+    free_caption_sample,
+    free_edit_sample,
+    free_question_sample,
+)
 from small_world.edits import (
     Edit,
     edit_plan_sample,
@@ -189,18 +195,26 @@ SAMPLERS: dict[str, Callable[[random.Random, str], Sample]] = {
     "dialogue": dialogue_of_edits,
     "story": story_sample,
     "talk": small_talk_sample,
+    "free_caption": free_caption_sample,
+    "free_edit": free_edit_sample,
+    "free_question": free_question_sample,
+    "converse": conversation_sample,
 }
 MIX = {
-    "caption": 5.0,
-    "edit": 13.0,
+    "caption": 4.0,
+    "edit": 6.0,
     "reconstruct": 0.3,
-    "question": 12.0,
+    "question": 5.0,
     "describe": 0.7,
-    "edit_plan": 9.0,
-    "riddle": 2.0,
-    "dialogue": 8.0,
-    "story": 4.0,
+    "edit_plan": 5.0,
+    "riddle": 1.5,
+    "dialogue": 4.0,
+    "story": 5.0,
     "talk": 0.3,
+    "free_caption": 8.0,
+    "free_edit": 7.0,
+    "free_question": 7.0,
+    "converse": 11.0,
 }
 
 

@@ -134,7 +134,7 @@ def describe(scene: Scene, order: Sequence[Object] | None = None) -> str:
     Args: order: the scene's objects as they are mentioned; in reading order without it.
     """
     things = [f"{look_words(o)} {place_phrase(o.place)}" for o in order or scene.objects]
-    return f"{join_list(things)} {BACKGROUND_PHRASES[scene.background][0]}"
+    return f"{join_list(things) if things else 'nothing'} {BACKGROUND_PHRASES[scene.background][0]}"
 
 
 def reworded_order(before: Sequence[Object], after: Scene) -> list[Object]:

@@ -20,7 +20,7 @@ from small_world.world import Scene
 from .common import RUNS, Chance, Schedule, read_safetensors
 from .eyes import Eyes, FeatureTower, cell_heads, cell_loss
 from .llm_config import DIT, NUM_QUERIES, language_config
-from .llm_data import Batch, blank_sequence, collate, sample_sequences, shared_prefix
+from .llm_data import EMPTY, Batch, blank_sequence, collate, sample_sequences, shared_prefix
 from .llm_routes import Routes, SharedPrefix
 from .scenes import (
     render_batch,
@@ -28,7 +28,7 @@ from .scenes import (
 )
 
 SCHEDULE = Schedule(
-    steps=12000, lr=1.2e-3, batch=36, warmup=100, ema=0.99, flat=0.78, save_every=50, muon=True
+    steps=12600, lr=8e-4, batch=36, warmup=40, ema=0.98, flat=0.965, save_every=50, muon=True
 )
 OUTER = ("embed_tokens", "heads.", "cells.", "kept.", "regress.")
 
@@ -46,7 +46,7 @@ SHORT_MIX = {
     "talk": 0.5,
 }
 LONG_FROM = 1500
-AGAIN_FROM = 9360  # where the rate falls: a restored model does what comes after it again
+AGAIN_FROM = 12000  # a restored model goes on from here
 WEIGHTS = {"text": 1.0, "flow": 1.0, "regress": 1.0, "cells": 0.4, "seen": 0.3, "kept": 0.5}
 WEIGHTS |= {"copied": 0.15, "named": 0.15, "routed": 0.2, "described": 0.15, "meant": 0.15}
 WEIGHTS |= {"grounded": 0.15, "repeated": 0.15, "touched": 0.15, "counted": 0.15}
@@ -176,7 +176,7 @@ class LlmTraining(nn.Module):
         drawn = [scene for batch in batches for scene in batch.drawn]
         pictures = render_batch(shown + drawn)
         features = self.frozen[0].features(pictures)
-        blank = [len(scene.objects) == 0 for scene in drawn]
+        blank = [scene is EMPTY for scene in drawn]
         features[len(shown) :][torch.tensor(blank, dtype=torch.bool)] = 0
         seen = self.eyes.encode_images(worn(pictures[: len(shown)], chance))
         terms = {"seen": cell_loss(self.eyes.heads, seen, shown)}

@@ -232,7 +232,7 @@ def taught_looks(sample: Sample, tokens: Tokens) -> dict[str, list[Look]]:
 def token_weights(sample: Sample, tokens: Tokens) -> Tensor:
     """(L,) of the learned tokens: short answers and decisive words are few and decide all."""
     weights = torch.ones(len(tokens.ids))
-    if sample.kind == "question":
+    if sample.kind in ("question", "converse"):
         weights *= ANSWER_WEIGHT
     decisive = {tokens.of[character] for character in decisive_characters(sample)}
     weights[sorted(decisive)] = DECISIVE_WEIGHT

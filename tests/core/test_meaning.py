@@ -6,19 +6,22 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import meaning_edits, meaning_rows
+from benchmarks import by_hand, meaning_edits, meaning_rows
 from benchmarks.contact_sheet import Card, contact_sheet
 from benchmarks.decoder_quality import draw
 from benchmarks.meaning import CAPTION_ROWS, ROOT, markdown_table, shares
+from benchmarks.meaning_converse import converse
 from benchmarks.meaning_edits import GROUPS, tells
 from benchmarks.meaning_model import MeaningModel
 from benchmarks.meaning_rows import Report
 from benchmarks.rates import Rate
 from blip3u_core.pipeline import Pipeline
+from small_world.conversations import sample_conversation
 from small_world.dialogues import Story
 from small_world.edits import Edit, reworded
 from small_world.language import Caption, describe
 from small_world.riddles import Riddle
+from small_world.scorer import satisfies
 from small_world.world import Object, Scene, render, sample_scene
 
 SCENE = Scene("day", (Object("star", "red", "big", 0, 0), Object("ring", "blue", "small", 2, 1)))
@@ -91,7 +94,7 @@ def run(group: str, model: PerfectModel, monkeypatch) -> Report:
     return report
 
 
-DRAWN = [group for group in GROUPS if group not in ("questions", "derived")]
+DRAWN = [group for group in GROUPS if group not in ("questions", "derived", "by_hand", "converse")]
 
 
 @pytest.mark.parametrize("group", DRAWN)
@@ -110,6 +113,62 @@ def test_a_model_that_forgets_an_object_is_wrong(group, monkeypatch):
     goal_rows = {row.name: row.rate.value for row in report.rows if row.goal is not None}
     goal_rows.pop("background", None)
     assert min(goal_rows.values()) < 0.5
+
+
+class Talker:
+    """Answers a conversation from a script of (words, scene)."""
+
+    def __init__(self, script):
+        self.script = iter(script)
+
+    def converse(self, chat, message, seed):
+        words, scene = next(self.script)
+        return words, [] if scene is None else [render(scene)], chat
+
+
+def conversations(count: int):
+    def make(rng):
+        return sample_conversation(rng, "held_out", 5, whole=True)[:5]
+
+    return meaning_rows.make_cases("converse", count, make)
+
+
+def converse_rates(script) -> dict[str, float]:
+    report = Report()
+    converse(Talker(script), 50, report)
+    return {row.name: row.rate.value for row in report.rows}
+
+
+def test_a_perfect_talker_is_right_in_every_turn_and_a_silent_one_in_none():
+    steps = [step for case in conversations(10) for step in case]
+    words = [step.answer.text if step.scene is None else " [picture 1] " for step in steps]
+    rates = converse_rates(zip(words, [step.scene for step in steps], strict=True))
+    assert set(rates.values()) == {1.0}
+    assert converse_rates([("", None)] * len(steps))["converse: each turn"] == 0.0
+
+
+def test_by_hand_holds_at_least_200_cases_that_the_scorer_can_judge():
+    cases = by_hand.read_by_hand()
+    turns = [case for conversation in cases.turns for case in conversation]
+    alone = [*cases.draw, *cases.ask, *cases.edit]
+    assert len(alone) + len(turns) >= 200
+    for case in (*alone, *turns):
+        if isinstance(case.expected, tuple):
+            assert case.is_right(f"It is {case.expected[0]}.", ())
+            assert not case.is_right("", ())
+            assert not case.is_right(case.expected[0], [SCENE])
+        else:
+            assert not case.is_right("words alone", ())
+            assert not case.is_right("", [replace(SCENE, objects=SCENE.objects * 2)])
+
+
+def test_by_hand_reads_places_relations_and_nothing():
+    wish = by_hand.read_wish("red star @ top; small blue ring; 2 below 1; day")
+    assert satisfies(SCENE, wish)
+    assert not satisfies(SCENE, by_hand.read_wish("red star; blue ring; 2 above 1"))
+    assert satisfies(Scene("fog", ()), by_hand.read_wish("nothing; fog"))
+    with pytest.raises(ValueError, match="cat"):
+        by_hand.read_wish("red cat")
 
 
 def test_processes_share_out_every_row_once_and_keep_captions_together():
