@@ -135,15 +135,16 @@ def noun_phrase(rng: random.Random, thing: Object, size: bool) -> str:
         return f"one {big} {color} {thing.shape}".replace("  ", " ")
     noun = with_article(thing.shape)
     both = f"{big} and {color}" if big else color
+    sized = with_article(f"{big} {thing.shape}".strip())
     if form < 0.82:
-        return f"{with_article(f'{big} {thing.shape}'.strip())} in {color}"
+        return f"{sized} in {color}"
     if form < 0.88:
         return f"{noun} {rng.choice(('that is', 'which is'))} {both}"
     if form < 0.92:
         return f"{color} {thing.shape}, {big}" if big else f"{thing.shape}, {color}"
     if form < 0.96:
         return f"{noun}, {color}" + (f", {big}" if big else "")
-    return f"the {thing.shape} is {both}" if rng.random() < 0.5 else f"{noun} colored {color}"
+    return f"the {thing.shape} is {both}" if rng.random() < 0.5 else f"{sized} colored {color}"
 
 
 def counted_phrase(rng: random.Random, count: int, words: str, shape: str) -> str:

@@ -35,7 +35,7 @@ def meant(match: re.Match, scene: Scene, place: str | None) -> Object | None:
 def grounded_names(text: str, scene: Scene) -> list[tuple[int, int]]:
     """(last character, cell) of the names in `text` that mean a single object of the scene."""
     result = []
-    for match in NAME.finditer(text):
+    for match in NAME.finditer(text.lower()):
         thing, last = meant(match, scene, match[5]), match.end() - 1
         if thing is None and match[4]:  # the place may be where the object shall go
             thing, last = meant(match, scene, None), match.start(4) - 1

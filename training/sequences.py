@@ -20,15 +20,22 @@ from .rewriting import decisive_characters, rewritings
 from .tokenizer import load_tokenizer
 
 PLACE_WORDS = re.compile(
-    r"(?:top|middle|bottom) (?:left|middle|right)"
+    r"(?:top|upper|middle|center|bottom|lower) (?:left|middle|center|right)"
     r"|\b(?:in|at) the (?:center|middle)(?! (?:left|right))|\bto the center"
 )
 PLACE_NUMBERS = {place: 3 * i + j for i, row in enumerate(PLACES) for j, place in enumerate(row)}
 CENTER = 4
+SAME_ROW = {"upper": "top", "lower": "bottom", "center": "middle"}
 Look = tuple[int, int]  # the token that looks, the one to be looked at
 
 ANSWER_WEIGHT = 4.0
 DECISIVE_WEIGHT = 8.0
+
+
+def place_of(words: str) -> str:
+    """The place's own name: "top left" for "upper left"."""
+    row, _, column = words.partition(" ")
+    return f"{SAME_ROW.get(row, row)} {column.replace('center', 'middle')}"
 
 
 def last_mentions(sample: Sample) -> dict[int, int]:
@@ -36,12 +43,13 @@ def last_mentions(sample: Sample) -> dict[int, int]:
 
     A cell is named by its place or, where no place is said, by the words for its object.
     """
-    text = sample.text
+    text = sample.text.lower()
     mentions = {
-        PLACE_NUMBERS.get(match[0], CENTER): match.end() - 1 for match in PLACE_WORDS.finditer(text)
+        PLACE_NUMBERS.get(place_of(match[0]), CENTER): match.end() - 1
+        for match in PLACE_WORDS.finditer(text)
     }
     for cell, words in sample.names:
-        start = text.lower().rfind(words)
+        start = text.rfind(words)
         assert start >= 0, f"{words!r} is not in {text!r}"
         mentions.setdefault(cell, start + len(words) - 1)
     return mentions
