@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal
@@ -238,6 +239,14 @@ class ImageConfig:
         for name, (said, built) in sizes.items():
             if said not in (None, built):
                 raise ValueError(f"{name} {said}; expected {built}, as config.json's vision_config")
+
+    @property
+    def only_side(self) -> int | None:
+        """The side of the one square that the limits allow, where they allow one size alone."""
+        side = math.isqrt(self.max_pixels)
+        unit = self.vision.patch_size * self.vision.merge_size
+        whole = side * side == self.max_pixels and side % unit == 0
+        return side if whole and self.min_pixels == self.max_pixels else None
 
     @classmethod
     def from_assets(cls, assets: Mapping[str, str], vision: VisionConfig) -> ImageConfig:

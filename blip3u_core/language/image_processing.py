@@ -82,11 +82,13 @@ def process_image(
 
     Args:
         picture: (H, W, 1 to 4), uint8, or floating point in [0, 1].
-        side: first make it a square of so many pixels, as before drawing; None keeps its shape.
+        side: first make it a square of so many pixels, as before drawing; None keeps its shape,
+            unless the checkpoint reads pictures of one size alone.
 
     Raises: ValueError as `rgb_image` and `smart_resize` do.
     """
     image = rgb_image(picture)
+    side = side or settings.only_side
     if side is not None:
         # Parity: the reference squeezes to a square before drawing (its Mode C), whatever shape.
         image = image.resize((side, side), Image.Resampling.BICUBIC)

@@ -1,6 +1,7 @@
 """Pictures of every kind reach the language model, or the message says why not."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,9 @@ from blip3u_core.language.image_processing import process_image, smart_resize
 from blip3u_core.language.model import LanguageModel
 from blip3u_core.language.prompt import PICTURE
 from blip3u_core.language.visual_tokens import visual_tokens
+from blip3u_core.pipeline import Pipeline
+
+TINY = Path(__file__).parents[2] / "models" / "blip3u-tiny"
 
 
 def solid(*values: float, size: tuple[int, int] = (4, 6)) -> Tensor:
@@ -81,3 +85,12 @@ def test_settings_of_the_processor_are_obeyed(llm: LanguageModel) -> None:
     settings = replace(llm.image_config, min_pixels=16384, max_pixels=16384)
     assert smart_resize(100, 100, settings) == (140, 140)  # up to whole tokens of 28 pixels
     assert smart_resize(1000, 1000, settings) == (112, 112)
+
+
+def test_a_checkpoint_of_one_size_reads_wide_pictures_as_that_square():
+    config = Pipeline.from_checkpoint(TINY).llm.image_config
+    assert config.only_side == 126
+    read = [process_image(torch.rand(*size, 3), config) for size in ((128, 160), (300, 128))]
+    assert [picture.pixels.shape for picture in read] == [(126, 126, 3)] * 2
+    assert [picture.num_tokens for picture in read] == [9, 9]
+    assert replace(config, max_pixels=config.max_pixels + 1).only_side is None
