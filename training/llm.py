@@ -28,7 +28,7 @@ from .scenes import (
 )
 
 SCHEDULE = Schedule(
-    steps=12600, lr=8e-4, batch=36, warmup=40, ema=0.98, flat=0.965, save_every=50, muon=True
+    steps=12480, lr=8e-4, batch=36, warmup=40, ema=0.97, flat=0.978, save_every=20, muon=True
 )
 OUTER = ("embed_tokens", "heads.", "cells.", "kept.", "regress.")
 
@@ -63,7 +63,7 @@ HEADS = {
     "repeated": (4, 1),
 }
 NULL_SHARE = 0.1
-NOISE_DRAWS = 3
+NOISE_DRAWS = 2
 CHUNKS = 3  # parts of a step, each of samples of about one length
 
 
