@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.scorer import read_scene
 from harness.canvas import Canvas
 from harness.comfy import Host
 from harness.conversation import converse_graph, drop, save_as
 from harness.make_workflows import FIX_SEEDS
+from small_world.scorer import read_scene
 
 BUSY = "() => document.querySelector('.b3u-send').textContent == 'Stop'"
 IDLE = "() => document.querySelector('.b3u-send').textContent == 'Send'"
