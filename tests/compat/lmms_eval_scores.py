@@ -26,8 +26,8 @@ sys.path.insert(0, str(REPOSITORY))
 
 from blip3u_core.language.generate import SamplingParams  # noqa: E402  after the path above
 from blip3u_core.pipeline import Pipeline  # noqa: E402
-from training.questions import ask  # noqa: E402
-from training.world import render, sample_scene  # noqa: E402
+from small_world.questions import ask  # noqa: E402
+from small_world.world import render, sample_scene  # noqa: E402
 
 TINY = REPOSITORY / "models" / "blip3u-tiny"
 GOLDEN = REPOSITORY / "tests" / "golden" / "oracle" / "checkpoint"
