@@ -13,7 +13,12 @@ from blip3u_core.language.prompt import (
     PICTURE,
     QUESTION_REQUEST,
 )
-from small_world.free_captions import sample_free_caption, unknown_thing, whole_caption
+from small_world.free_captions import (
+    sample_free_caption,
+    sample_related_caption,
+    unknown_thing,
+    whole_caption,
+)
 from small_world.free_edits import free_edit
 from small_world.free_questions import free_question
 from small_world.language import sample_caption, with_article
@@ -227,6 +232,10 @@ def conversation_sample(rng: random.Random, split: str = "train") -> Sample:
 
 def free_caption_sample(rng: random.Random, split: str = "train") -> Sample:
     return caption_sample("caption", sample_free_caption(rng, split))
+
+
+def related_caption_sample(rng: random.Random, split: str = "train") -> Sample:
+    return caption_sample("caption", sample_related_caption(rng, split))
 
 
 def scene_to_look_at(rng: random.Random, split: str) -> Scene:

@@ -18,6 +18,7 @@ from small_world.conversations import (
     free_caption_sample,
     free_edit_sample,
     free_question_sample,
+    related_caption_sample,
 )
 from small_world.edits import (
     Edit,
@@ -199,9 +200,10 @@ SAMPLERS: dict[str, Callable[[random.Random, str], Sample]] = {
     "free_edit": free_edit_sample,
     "free_question": free_question_sample,
     "converse": conversation_sample,
+    "related": related_caption_sample,
 }
 MIX = {
-    "caption": 4.0,
+    "caption": 6.0,
     "edit": 6.0,
     "reconstruct": 0.3,
     "question": 5.0,
@@ -215,6 +217,7 @@ MIX = {
     "free_edit": 7.0,
     "free_question": 7.0,
     "converse": 11.0,
+    "related": 7.0,
 }
 
 

@@ -2,12 +2,14 @@
 
 import random
 from collections import Counter
+from collections.abc import Callable
 
 from small_world.language import (
     OPPOSITE,
     Caption,
     ObjectWish,
     Wish,
+    relation_caption,
     settle,
     with_article,
 )
@@ -143,10 +145,14 @@ def with_setting(rng: random.Random, text: str, background: str) -> str:
     return f"{text}. it is {state}"
 
 
-def free_caption(rng: random.Random, scene: Scene) -> Caption:
-    """Any wording for the scene; what is not said is as usual."""
+def free_caption(
+    rng: random.Random, scene: Scene, parts: Callable[[random.Random, Scene], Parts] | None = None
+) -> Caption:
+    """Any wording for the scene, or that of `parts`; what is not said is as usual."""
     alike = len({(o.color, o.shape) for o in scene.objects}) < len(scene.objects)
-    if alike and rng.random() < 0.7:
+    if parts is not None:
+        text, named, relation = parts(rng, scene)
+    elif alike and rng.random() < 0.7:
         text, named, relation = counted(rng, scene)
     elif len(scene.objects) == 2 and rng.random() < 0.45:
         text, named, relation = related(rng, scene)
@@ -227,5 +233,15 @@ def sample_free_caption(rng: random.Random, split: str = "train") -> Caption:
         return empty_caption(rng)
     while True:
         caption = free_caption(rng, sample_scene(rng, split))
+        if split in ("any", split_of(caption.scene)):
+            return caption
+
+
+def sample_related_caption(rng: random.Random, split: str = "train") -> Caption:
+    """Two objects and their relation, in the world's grammar or freely: where the second stands."""
+    while True:
+        scene = sample_scene(rng, split, 2)
+        free = rng.random() < 0.5
+        caption = free_caption(rng, scene, related) if free else relation_caption(rng, scene)
         if split in ("any", split_of(caption.scene)):
             return caption

