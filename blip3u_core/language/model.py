@@ -41,12 +41,15 @@ class WeightStage(Protocol):
     @property
     def config(self) -> Mapping[str, Any]:
         """config.json of the stage."""
+        ...
 
     def shapes(self) -> Shapes:
         """Shape of every weight by name."""
+        ...
 
     def state_dict(self) -> dict[str, Tensor]:
         """The weights by name, memory-mapped."""
+        ...
 
 
 class Network(nn.Module):

@@ -20,20 +20,25 @@ class NamedWeights(Protocol):
     @property
     def name(self) -> str:
         """The stage's name, by which `precision` knows what may take 8 bits."""
+        ...
 
     @property
     def source(self) -> object:
         """Where the weights come from, for messages."""
+        ...
 
     @property
     def quantized(self) -> Mapping[str, str]:
         """The kind of quantisation by layer; empty if none is quantised."""
+        ...
 
     def shapes(self) -> Shapes:
         """Shape of every weight by name."""
+        ...
 
     def state_dict(self) -> dict[str, Tensor]:
         """The weights by name, memory-mapped."""
+        ...
 
 
 def shapes_of(network: nn.Module) -> Shapes:

@@ -27,9 +27,11 @@ class Change(Protocol):
 
     def entries(self, name: str, tensor: Tensor, /) -> Mapping[str, Entry]:
         """Name, dtype and shape of everything that is written of one tensor."""
+        ...
 
     def make(self, name: str, tensor: Tensor, /) -> Mapping[str, Tensor]:
         """Those tensors themselves, by the same names."""
+        ...
 
 
 class _Unchanged:
