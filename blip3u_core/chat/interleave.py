@@ -76,7 +76,8 @@ def readable(marked: str) -> str:
 
 
 def ask_for_story(chat: Chat, prompt: str, writes_sign: bool) -> Chat:
-    """The chat with the request for text and pictures; an empty prompt answers the chat itself.
+    """The chat with the request for text and pictures; an empty prompt answers the chat itself,
+    or writes on where the assistant was stopped.
 
     Args:
         writes_sign: whether the language model was taught to ask for pictures with `[IMG]`.
@@ -86,10 +87,10 @@ def ask_for_story(chat: Chat, prompt: str, writes_sign: bool) -> Chat:
     if prompt.strip():
         request = INTERLEAVE_REQUEST if writes_sign else MARKED_INTERLEAVE_REQUEST
         return chat.say("user", fill_request(request, prompt))
-    if not chat.ends_with_user:
+    if not chat.ends_with_user and not chat.ends_with_assistant:
         raise ValueError(
             "the prompt is empty, expected what to tell. Write it, or connect a chat that ends "
-            "with a user message."
+            "with a message, or with a story to go on with."
         )
     return chat
 
@@ -110,9 +111,10 @@ def interleave(
     Args:
         chat_model: its `max_new_tokens` counts the whole answer; its `on_token` gets the readable
             text so far and may raise to cancel.
-        chat: ends with the request, see `prompt.INTERLEAVE_REQUEST`.
+        chat: ends with the request, see `prompt.INTERLEAVE_REQUEST`, or with a story that was
+            stopped, which is then written on.
         draw: makes a picture of a request; what it raises goes through.
-        max_pictures: the answer ends where one more is asked for.
+        max_pictures: the answer ends where one more is asked for; those before do not count.
         on_picture: called with all so far after each picture, so that a caller can keep it.
         orders: the model reads them in the system turn; the chat that comes back has none.
         ends_with_picture: the answer ends with the last allowed picture instead.
@@ -126,17 +128,18 @@ def interleave(
             f"max_images is {max_pictures}, expected 1 or more. For text alone, use VQA or Reason."
         )
     story = _Story(chat_model, chat, orders, on_turn)
+    most = max_pictures + len(story.drawn)
     while story.tokens_left > 0:
         wish = story.write_to_the_next_picture()
         if wish is None:
             break
-        if len(story.drawn) == max_pictures:
+        if len(story.drawn) == most:
             story.end_before_the_wish()
             break
         story.show(draw(wish, len(story.drawn)))
         if on_picture is not None:
             on_picture(story.so_far)
-        if ends_with_picture and len(story.drawn) == max_pictures:
+        if ends_with_picture and len(story.drawn) == most:
             story.end_after_the_picture()
             break
     return story.so_far
@@ -176,13 +179,14 @@ class _Story:
         orders: str,
         on_turn: Callable[[Turn], None] | None,
     ) -> None:
+        begun = asked.turns[-1] if asked.ends_with_assistant else Turn("assistant", "")
         self.chat_model = chat_model
-        self.asked = asked
+        self.asked = Chat(asked.turns[:-1]) if asked.ends_with_assistant else asked
         self.orders = orders
         self.on_turn = on_turn
         self.tokens_left = chat_model.sampling.max_new_tokens
-        self.marked = ""  # as the language model reads it again
-        self.drawn: list[Tensor] = []
+        self.marked = begun.text  # as the language model reads it again
+        self.drawn: list[Tensor] = list(begun.pictures)
 
     @property
     def so_far(self) -> Interleaved:

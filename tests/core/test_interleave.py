@@ -182,6 +182,19 @@ def test_what_is_made_can_be_kept(llm: LanguageModel, monkeypatch: pytest.Monkey
     assert len(kept[0].chat.pictures) == 1
 
 
+def test_a_stopped_story_goes_on(llm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its own text and pictures before it, and as many new pictures as are allowed."""
+    mouth = Mouth(llm, ["The sea.[IMG]", "A ship.[IMG]", " An island.[IMG]", "The end."])
+    monkeypatch.setattr(module, "generate_tokens", mouth.write)
+    begun = interleave(ChatModel(llm), ASK, mouth.draw, 1)
+    assert begun.text == "The sea. [picture 1] A ship."
+    asked = ask_for_story(begun.chat, " ", writes_sign=True)
+    told = interleave(ChatModel(llm), asked, mouth.draw, 2)
+    assert told.text == "The sea. [picture 1] A ship. An island. [picture 2] The end."
+    assert len(told.chat.turns) == len(begun.chat.turns)
+    assert len(told.pictures) == 2
+
+
 def test_the_request_suits_the_language_model() -> None:
     taught = ask_for_story(Chat(), "a day at the sea", writes_sign=True)
     assert taught.texts() == ASK.texts()
