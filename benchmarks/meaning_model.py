@@ -78,7 +78,9 @@ class MeaningModel:
 
     def reply(self, chats: Sequence[Chat]) -> list[str]:
         return [
-            text for part in in_batches(len(chats)) for text in self.chat_model.reply(chats[part])
+            text
+            for part in in_batches(len(chats))
+            for text, _ in self.chat_model.answer(chats[part])
         ]
 
     def plan_edits(

@@ -4,7 +4,7 @@ import torch
 from comfy_api.v0_0_2 import io
 
 from ..blip3u_core.chat.chat import Chat
-from ..blip3u_core.chat.dialogue import ask, ask_about_each, drawing_context
+from ..blip3u_core.chat.dialogue import drawing_context
 from ..blip3u_core.language.prompt import QUESTION_REQUEST, fill_request, literal
 from .checks import CheckedNode
 from .inputs import (
@@ -138,10 +138,11 @@ class VQA(CheckedNode):
         chat_model = llm.chat_model(sampling_of(max_new_tokens, temperature, top_p, seed))
         chat = chat or Chat()
         if batch_mode == ONE_EACH and len(pictures) > 1:
-            answers = ask_about_each(chat_model, chat, literal(question), pictures)
+            asked = [chat.say("user", literal(question), [picture]) for picture in pictures]
         else:
-            asked = fill_request(QUESTION_REQUEST, question, len(pictures))
-            answers = [ask(chat_model, chat, asked, pictures)]
+            words = fill_request(QUESTION_REQUEST, question, len(pictures))
+            asked = [chat.say("user", words, pictures)]
+        answers = chat_model.answer(asked)
         texts = [text for text, _ in answers]
         return io.NodeOutput(texts, [chat for _, chat in answers], ui={"text": texts})
 

@@ -11,7 +11,7 @@ from ..language.generate import OnToken
 from ..language.prompt import literal
 from ..seeds import item_seed
 from .chat import Chat
-from .dialogue import ChatModel, ask_about_each, chat_context
+from .dialogue import ChatModel, chat_context
 from .picture_folder import (
     FORMATS,
     caption_of,
@@ -140,7 +140,7 @@ def _caption(
         on_token=progress.on_token(len(part)),
         on_cut_off=lambda answer: captions.cut_off.append(names[answer]),
     )
-    answers = ask_about_each(asking, Chat(), question, [picture for _, picture in part])
+    answers = asking.answer([Chat().say("user", question, [picture]) for _, picture in part])
     for (index, _), (text, _) in zip(part, answers, strict=True):
         _write(sidecar(files[index]), text)
         captions.texts[files[index].name] = text.strip()

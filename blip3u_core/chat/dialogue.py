@@ -51,10 +51,11 @@ class ChatModel:
     at_work: Callable[[Sequence[Context], int], AbstractContextManager] = lambda *_: nullcontext()
     on_cut_off: Callable[[int], object] = warn_of_cut_off
 
-    def reply(self, chats: Sequence[Chat]) -> list[str]:
-        """What the assistant answers to each chat, which must end with a user turn.
+    def answer(self, chats: Sequence[Chat]) -> list[tuple[str, Chat]]:
+        """The answer to each chat, which must end with a user turn, and the chat with it.
 
-        Answer i is drawn with the seed + i. Several are decoded together, up to a bound.
+        Answer i is drawn with the seed + i. Several are decoded together, up to a bound. An LLM
+        may say nothing: no check.
         """
         contexts = [chat_context(self.llm, chat) for chat in chats]
         texts: list[str] = []
@@ -70,7 +71,9 @@ class ChatModel:
                     self.prefix_cache,
                     lambda answer, start=start: self.on_cut_off(start + answer),
                 )
-        return texts
+        turns = (Turn("assistant", literal(text)) for text in texts)
+        answered = (chat.add(turn) for chat, turn in zip(chats, turns, strict=True))
+        return list(zip(texts, answered, strict=True))
 
 
 def chat_context(llm: LanguageModel, chat: Chat, for_drawing: bool = False) -> Context:
@@ -141,23 +144,7 @@ def ask(
 
     Users' words in the question are `literal`, as in all that a chat says.
     """
-    ((text, continued),) = ask_each(chat_model, [chat.say("user", question, pictures)])
-    return text, continued
-
-
-def ask_about_each(
-    chat_model: ChatModel, chat: Chat, question: str, pictures: Sequence[Tensor]
-) -> list[tuple[str, Chat]]:
-    """The same question about each picture, each in its own branch of the chat."""
-    return ask_each(chat_model, [chat.say("user", question, [picture]) for picture in pictures])
-
-
-def ask_each(chat_model: ChatModel, chats: Sequence[Chat]) -> list[tuple[str, Chat]]:
-    """The answer to each chat, and the chat with it. An LLM may say nothing: no check."""
-    texts = chat_model.reply(chats)
-    turns = (Turn("assistant", literal(text)) for text in texts)
-    answered = (chat.add(turn) for chat, turn in zip(chats, turns, strict=True))
-    return list(zip(texts, answered, strict=True))
+    return chat_model.answer([chat.say("user", question, pictures)])[0]
 
 
 def _too_long(

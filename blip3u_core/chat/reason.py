@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..language.prompt import DESCRIBE_REQUEST, REASON_REQUEST, REWRITE_REQUEST, fill_request
 from .chat import Chat
-from .dialogue import ChatModel, ask, ask_about_each, ask_each
+from .dialogue import ChatModel, ask
 
 # "Caption:" as LLMs write it: at a line's start, maybe "**Final caption:**" or "- Caption:".
 _MARK = re.compile(r"(?im)^[\s>#*_\-\d.]*(?:final\s+)?caption\s*[*_]*\s*[::]\s*[*_]*")
@@ -75,9 +75,9 @@ def plan_edits(
     if not instruction.strip():
         raise ValueError("the instruction is empty, expected what to change. Write it.")
     describe = fill_request(DESCRIBE_REQUEST)
-    described = ask_about_each(chat_model, chat, describe, pictures)
+    described = chat_model.answer([chat.say("user", describe, [one]) for one in pictures])
     rewrite = fill_request(REWRITE_REQUEST, instruction)
-    rewritten = ask_each(chat_model, [told.say("user", rewrite) for _, told in described])
+    rewritten = chat_model.answer([told.say("user", rewrite) for _, told in described])
     plans = [
         (source.strip(), target.strip())
         for (source, _), (target, _) in zip(described, rewritten, strict=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from blip3u_core.chat.chat import Chat
-from blip3u_core.chat.dialogue import ChatModel, ask, ask_about_each, chat_context, drawing_context
+from blip3u_core.chat.dialogue import ChatModel, ask, chat_context, drawing_context
 from blip3u_core.language.context import read_context
 from blip3u_core.language.generate import SamplingParams, generate_tokens
 from blip3u_core.language.model import LanguageModel
@@ -102,14 +102,18 @@ class TestLength:
         assert len(ids) == 3
 
 
+def question(shown: torch.Tensor) -> Chat:
+    return Chat().say("user", "What?", [shown])
+
+
 class TestBatch:
     def test_each_answer_of_a_batch_is_that_of_its_single_run(self, llm: LanguageModel) -> None:
         pictures = [picture(index, 40 + 30 * index, 90) for index in range(5)]
         for sampling in (SIXTEEN, SamplingParams(16, temperature=1.5, top_p=0.9, seed=7)):
-            together = ask_about_each(ChatModel(llm, sampling), Chat(), "What?", pictures)
+            together = ChatModel(llm, sampling).answer([question(one) for one in pictures])
             for index, (text, _) in enumerate(together):
                 alone = ChatModel(llm, replace(sampling, seed=sampling.seed + index))
-                single = ask_about_each(alone, Chat(), "What?", pictures[index : index + 1])
+                single = alone.answer([question(pictures[index])])
                 assert single[0][0] == text
 
     def test_pictures_of_all_sizes_in_one_prompt(self, llm: LanguageModel) -> None:
