@@ -9,7 +9,7 @@ from importlib import import_module
 
 import torch
 
-from .measure import Row, clock
+from .speed.measure import Row, clock
 
 # In the order of the data; the slowest last.
 BENCHMARKS = (
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missed = 0
     for name in BENCHMARKS:
         if name in chosen.only:
-            for row in import_module(f".{name}", __package__).rows(chosen.minimal):
+            for row in import_module(f".speed.{name}", __package__).rows(chosen.minimal):
                 print(line(row), flush=True)
                 missed += row.verdict == "MISSED"
     print(f"\n{missed} goals missed" if missed else "\nall goals met")

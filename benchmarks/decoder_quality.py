@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.meaning_model import MeaningModel, as_pictures, in_batches
-from benchmarks.meaning_rows import make_cases, read_all
-from benchmarks.rates import Rate
+from benchmarks.meaning.model import MeaningModel, as_pictures, in_batches
+from benchmarks.meaning.rates import Rate
+from benchmarks.meaning.rows import make_cases, read_all
 from blip3u_core.decoder.decoder import Predict, UNetCondition, integrate_guided_diffusion
 from blip3u_core.features.flow import item_noise
 from blip3u_core.pipeline import Pipeline

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-THRESHOLD = 0.55  # lengths of a typical token; this and BLUR by `benchmarks/edit_settings.py`
+THRESHOLD = 0.55  # lengths of a typical token; this and BLUR by benchmarks/meaning/edit_settings.py
 BLUR = 0.1  # tokens
 GROWTH = 1.5  # standard deviations: so the blur leaves a changed token nearly whole, 0.93 or more
 

@@ -22,7 +22,7 @@ from .flow import NUM_STEPS, check_sigmas, item_noise, linear_sigmas, timesteps_
 if TYPE_CHECKING:
     from .nextdit import NextDiT
 
-# Chosen on blip3u-tiny by `benchmarks/edit_settings.py`; equal scales cancel best.
+# Chosen on blip3u-tiny by `benchmarks/meaning/edit_settings.py`; equal scales cancel best.
 SOURCE_GUIDANCE = 2.0
 TARGET_GUIDANCE = 2.0
 STRENGTH = 0.9

@@ -4,9 +4,9 @@ from importlib import import_module
 
 import pytest
 
-from benchmarks import measure
 from benchmarks.__main__ import BENCHMARKS, line
-from benchmarks.measure import Row, Times, alternate
+from benchmarks.speed import measure
+from benchmarks.speed.measure import Row, Times, alternate
 
 # Run in tests/host; `compiled` also needs a C++ compiler and half a minute, and is run by hand.
 NEED_A_HOST = {
@@ -22,7 +22,7 @@ NEED_A_HOST = {
 
 @pytest.mark.parametrize("name", sorted(set(BENCHMARKS) - NEED_A_HOST))
 def test_a_benchmark_gives_rows(name: str):
-    rows = list(import_module(f"benchmarks.{name}").rows(minimal=True))
+    rows = list(import_module(f"benchmarks.speed.{name}").rows(minimal=True))
     assert rows
     assert len({row.name for row in rows}) == len(rows)
     for row in rows:

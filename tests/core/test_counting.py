@@ -1,4 +1,4 @@
-"""The counters behind `benchmarks/paper.py`, against torch's own and against formulas."""
+"""The counters behind `benchmarks/speed/paper.py`, against torch's own and against formulas."""
 
 import math
 
@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.counting import count, real_bytes
-from benchmarks.paper import CARDS, Stage
-from benchmarks.stages import Drawing, meta
+from benchmarks.speed.counting import count, real_bytes
+from benchmarks.speed.paper import CARDS, Stage
+from benchmarks.speed.stages import Drawing, meta
 from blip3u_core.features.config import NextDiTConfig
 from blip3u_core.features.nextdit import NextDiT
 

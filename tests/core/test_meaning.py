@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import by_hand, meaning_edits, meaning_rows
-from benchmarks.contact_sheet import Card, contact_sheet
 from benchmarks.decoder_quality import draw
-from benchmarks.meaning import CAPTION_ROWS, ROOT, markdown_table, shares
-from benchmarks.meaning_converse import converse
-from benchmarks.meaning_edits import GROUPS, tells
-from benchmarks.meaning_model import MeaningModel
-from benchmarks.meaning_rows import Report
-from benchmarks.rates import Rate
+from benchmarks.meaning import by_hand, edits, rows
+from benchmarks.meaning.__main__ import CAPTION_ROWS, ROOT, markdown_table, shares
+from benchmarks.meaning.contact_sheet import Card, contact_sheet
+from benchmarks.meaning.converse import converse
+from benchmarks.meaning.edits import GROUPS, tells
+from benchmarks.meaning.model import MeaningModel
+from benchmarks.meaning.rates import Rate
+from benchmarks.meaning.rows import Report
 from blip3u_core.pipeline import Pipeline
 from small_world.conversations import sample_conversation
 from small_world.dialogues import Story
@@ -79,13 +79,13 @@ class PerfectModel:
 
 
 def run(group: str, model: PerfectModel, monkeypatch) -> Report:
-    make_cases = meaning_rows.make_cases
+    make_cases = rows.make_cases
 
     def recorded(*arguments):
         model.cases = make_cases(*arguments)
         return model.cases
 
-    for module in (meaning_rows, meaning_edits):
+    for module in (rows, edits):
         monkeypatch.setattr(module, "make_cases", recorded)
     report = Report()
     GROUPS[group](model, 12, report)
@@ -130,7 +130,7 @@ def conversations(count: int):
     def make(rng):
         return sample_conversation(rng, "held_out", 5, whole=True)[:5]
 
-    return meaning_rows.make_cases("converse", count, make)
+    return rows.make_cases("converse", count, make)
 
 
 def converse_rates(script) -> dict[str, float]:

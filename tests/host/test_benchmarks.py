@@ -2,8 +2,8 @@
 
 import json
 
-from benchmarks import host_import, memory, reuse
-from benchmarks.in_host import call_in_host
+from benchmarks.speed import host_import, memory, reuse
+from benchmarks.speed.in_host import call_in_host
 from harness.comfy import RANDOM_TINY, Host
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.meaning_model import MeaningModel, Picture, caption_chat, request_chat
-from benchmarks.meaning_rows import Report, read_all
+from benchmarks.meaning.model import MeaningModel, Picture, caption_chat, request_chat
+from benchmarks.meaning.rows import Report, read_all
 from blip3u_core.chat.chat import Chat
 from blip3u_core.language.prompt import INSTRUCTION_REQUEST, QUESTION_REQUEST
 from small_world.language import ObjectWish, Wish

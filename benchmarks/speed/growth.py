@@ -1,6 +1,6 @@
 """How time grows with the batch, the length of a dialogue and the size of the picture.
 
-`python -m benchmarks.growth` also draws `benchmarks/growth.png` (needs matplotlib).
+`python -m benchmarks.speed.growth` also draws `benchmarks/speed/growth.png` (needs matplotlib).
 """
 
 from collections.abc import Callable, Iterator

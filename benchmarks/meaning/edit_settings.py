@@ -1,4 +1,4 @@
-"""`python -m benchmarks.edit_settings`: which settings edit best? Makes the nodes' defaults.
+"""Which settings edit best? `python -m benchmarks.meaning.edit_settings`; the nodes' defaults.
 
 Edits of scenes that the meaning table never sees. First by features alone: how near the changed
 tokens come to those of the true target, how near the others stay to the source. Then, for the
@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.meaning_edits import EDIT_KINDS
-from benchmarks.meaning_model import MeaningModel, Picture
-from benchmarks.meaning_rows import make_cases, read_all
-from benchmarks.rates import Rate
+from benchmarks.meaning.edits import EDIT_KINDS
+from benchmarks.meaning.model import MeaningModel, Picture
+from benchmarks.meaning.rates import Rate
+from benchmarks.meaning.rows import make_cases, read_all
 from blip3u_core.features.difference_mask import difference_mask, feature_difference
 from blip3u_core.features.edit import edit_clip_features
 from blip3u_core.pipeline import Pipeline
@@ -27,7 +27,7 @@ from small_world.language import describe
 from small_world.scorer import judge_edit
 from small_world.world import render
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 STRENGTHS = (0.5, 0.7, 0.85, 1.0)
 SOURCE_SCALES = (1.0, 1.5, 2.5)
 TARGET_SCALES = (1.5, 3.0, 4.5)
@@ -107,7 +107,9 @@ def draw(model: MeaningModel, cases: Cases, strength: float, scales: tuple) -> N
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m benchmarks.edit_settings", description=__doc__)
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.meaning.edit_settings", description=__doc__
+    )
     parser.add_argument("--checkpoint", type=Path, default=ROOT / "models" / "blip3u-tiny")
     parser.add_argument("--cases", type=int, default=90)
     parser.add_argument("--steps", type=int, default=30)

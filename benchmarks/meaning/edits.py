@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-from benchmarks.by_hand import by_hand
-from benchmarks.meaning_converse import converse
-from benchmarks.meaning_model import MeaningModel, Picture, caption_chat, request_chat, shown
-from benchmarks.meaning_rows import (
+from benchmarks.meaning.by_hand import by_hand
+from benchmarks.meaning.converse import converse
+from benchmarks.meaning.model import MeaningModel, Picture, caption_chat, request_chat, shown
+from benchmarks.meaning.rows import (
     Report,
     counting,
     derived_rows,

@@ -3,8 +3,8 @@
 import random
 from collections.abc import Sequence
 
-from benchmarks.meaning_model import MeaningModel
-from benchmarks.meaning_rows import Report, make_cases, read_all
+from benchmarks.meaning.model import MeaningModel
+from benchmarks.meaning.rows import Report, make_cases, read_all
 from blip3u_core.chat.chat import Chat
 from small_world.conversations import Step, sample_conversation
 from small_world.scorer import same_scene

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.contact_sheet import save_contact_sheet
-from benchmarks.meaning_edits import GROUPS
-from benchmarks.meaning_model import MeaningModel
-from benchmarks.meaning_rows import Report
+from benchmarks.meaning.contact_sheet import save_contact_sheet
+from benchmarks.meaning.edits import GROUPS
+from benchmarks.meaning.model import MeaningModel
+from benchmarks.meaning.rows import Report
 from blip3u_core.pipeline import Pipeline
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # One after the other in one process: the last is reckoned from the pictures of the others.
 CAPTION_ROWS = ("one", "several", "counting", "position", "never_seen", "derived")
 

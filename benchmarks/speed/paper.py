@@ -1,4 +1,4 @@
-"""`python -m benchmarks.paper`: what the published sizes would take on real cards, reckoned.
+"""`python -m benchmarks.speed.paper`: what the published sizes would take on real cards, reckoned.
 
 Per operation, time = max(FLOPs / compute, bytes / bandwidth, 2 us); per stage, the sum of those
 or, without CUDA graphs, launches * 6 us if that is longer: then the GPU waits for Python.

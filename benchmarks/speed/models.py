@@ -13,7 +13,7 @@ from blip3u_core.language.model import LanguageModel, build_language_model
 from blip3u_core.weights.checkpoint import Stage, open_checkpoint
 from blip3u_core.weights.reader import TensorInfo
 
-RANDOM_TINY = Path(__file__).parents[1] / "tests" / "golden" / "oracle" / "checkpoint"
+RANDOM_TINY = Path(__file__).parents[2] / "tests" / "golden" / "oracle" / "checkpoint"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from blip3u_core.language.vision_model import VisionModel
 
 from .counting import Work, count
 
-MANIFESTS = Path(__file__).parents[1] / "tests" / "golden" / "oracle" / "manifests"
+MANIFESTS = Path(__file__).parents[2] / "tests" / "golden" / "oracle" / "manifests"
 DTYPE = torch.bfloat16
 
 PROMPT_TOKENS = 40  # a caption with its template, `[IMG]` included

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from benchmarks.contact_sheet import Card
-from benchmarks.meaning_model import MeaningModel, Picture, caption_chat, request_chat
-from benchmarks.rates import Rate
+from benchmarks.meaning.contact_sheet import Card
+from benchmarks.meaning.model import MeaningModel, Picture, caption_chat, request_chat
+from benchmarks.meaning.rates import Rate
 from blip3u_core.chat.reason import split_caption
 from blip3u_core.language.prompt import (
     DESCRIBE_REQUEST,

@@ -16,7 +16,7 @@ from tests.harness.comfy import RANDOM_TINY, Host, make_base_folder, running_hos
 
 from .measure import ROUNDS, Row
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 WORKFLOW = REPOSITORY / "workflows" / "api" / "text_to_image.json"
 BUILT_IN = "blip3u-tiny (built-in)"
 LANGUAGE_NODES = ("BLIP3U_VisualTokens", "BLIP3U_NegativeFeatures")
