@@ -148,7 +148,7 @@ def test_marked_captions_draw_and_edit(host: Host) -> None:
     host.hook(script=[f"Here. <picture>{circle}</picture>"])
     first = host.run(turn_graph("draw a circle", **marked))
     answer, conversation = said(first)
-    assert answer.split() == ["Here.", "[picture", "1]"]
+    assert answer.lower().split() == ["here.", "[picture", "1]"]
     assert objects(host, first) == {("red", "circle")}
     host.hook(script=[f"<edit>{circle.replace('red', 'blue')}</edit>"])
     second = host.run(turn_graph("make it blue", conversation, **marked))

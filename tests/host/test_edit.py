@@ -263,4 +263,4 @@ def test_a_list_of_descriptions_meets_a_batch_in_step(host: Host, inputs: str) -
         edited(one, [line], 5 + i) for i, (one, line) in enumerate(zip(ones, lines, strict=True))
     ]
     together, *singles = tensors(host, graph, both, *alone)
-    assert_close(together, torch.cat(singles), atol=1e-5, rtol=0)
+    assert_close(together, torch.cat(singles), atol=2e-5, rtol=0)
