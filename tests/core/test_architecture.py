@@ -253,10 +253,22 @@ def test_workflow_has_all_its_forms(file: Path) -> None:
     assert len(canvas["nodes"]) <= 9, "more than a person reads at a glance"
     assert [n["type"] for n in canvas["nodes"]].count("MarkdownNote") == 1
     assert all(group["title"] for group in canvas["groups"])
-    for node in nodes:
-        if node["type"].startswith("BLIP3U_"):
-            assert node["properties"]["cnr_id"] == "blip3-u"
-            assert node["properties"]["ver"] == VERSION
+
+
+CANVASES = [*WORKFLOWS, *sorted((ROOT / "subgraphs").glob("*.json"))]
+
+
+@pytest.mark.parametrize("file", CANVASES, ids=name_of)
+def test_every_node_says_where_it_comes_from(file: Path) -> None:
+    """Which pack and version, for those who open it without us, and where the weights are."""
+    canvas = json.loads(file.read_text("utf-8"))
+    boxes = canvas.get("definitions", {}).get("subgraphs", [])
+    nodes = [node for level in (canvas, *boxes) for node in level["nodes"]]
+    ours = [node for node in nodes if node["type"].startswith("BLIP3U_")]
+    assert ours
+    for node in ours:
+        assert node["properties"].get("cnr_id") == "blip3-u", node["type"]
+        assert node["properties"].get("ver") == VERSION, node["type"]
         if node["type"] == "BLIP3U_LoadModel":
             assert {"name", "url", "directory"} == set(node["properties"]["models"][0])
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.canvas import Canvas, open_canvas
 from harness.comfy import REPOSITORY, Graph, make_base_folder, running_host
-from harness.make_workflows import FIX_SEEDS, SIZES
+from harness.make_workflows import FIX_SEEDS, SIZES, signed
 
 CATEGORY = "BLIP3-U"  # its folder in the node library
 
@@ -100,7 +100,7 @@ def make(canvas: Canvas, blueprint: Blueprint) -> dict[str, Any]:
     made = canvas.serialized()
     (subgraph,) = made["definitions"]["subgraphs"]
     subgraph.update(category=CATEGORY, description=blueprint.description)
-    return made
+    return signed(made)
 
 
 def main() -> None:
