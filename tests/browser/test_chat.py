@@ -26,9 +26,10 @@ class Keyboard:
         self.canvas, self.page, self.host = canvas, canvas.page, host
 
     def say(self, text: str) -> str:
-        """Type and press Enter; the text of the log after the answer."""
+        """Type in place of what the box holds, press Enter; then the log."""
         known = self.page.evaluate(CONVERSATION)
         self.page.get_by_label("Message", exact=True).click()
+        self.page.keyboard.press("Control+A")
         self.page.keyboard.type(text)
         self.page.keyboard.press("Enter")
         self.page.wait_for_function(f"known => ({CONVERSATION})() != known", arg=known)
@@ -77,8 +78,8 @@ def test_draw_ask_edit_ask_undo_and_another_edit(keyboard: Keyboard, canvas: Can
     assert keyboard.page.get_by_label("Message", exact=True).input_value() == (
         "make the circle green"
     )
-    keyboard.page.keyboard.press("Control+A")
     keyboard.say("make the circle blue")
+    assert keyboard.turns()[-2]["parts"] == ["make the circle blue"]
     assert keyboard.drawn() == {("blue", "circle")}
     assert canvas.errors == []
 
