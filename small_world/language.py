@@ -7,11 +7,8 @@ from dataclasses import dataclass
 
 from small_world.layout import settled
 from small_world.world import (
-    COLORS,
     HELD_OUT_ONE_IN,
     RELATIONS,
-    SHAPES,
-    SIZES,
     Object,
     Scene,
     relations,
@@ -312,11 +309,6 @@ def sample_caption(rng: random.Random, split: str = "train") -> Caption:
 def keeps_back(text: str) -> bool:
     """True for one in sixteen texts, which only the held-out split uses."""
     return stable_hash(text) % HELD_OUT_ONE_IN == 0
-
-
-def random_words(rng: random.Random) -> tuple[str, str, str]:
-    """Any size, colour and shape."""
-    return rng.choice(tuple(SIZES)), rng.choice(tuple(COLORS)), rng.choice(SHAPES)
 
 
 def random_relation(rng: random.Random) -> str:

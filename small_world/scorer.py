@@ -6,7 +6,6 @@ fits nothing is called "unknown", and touching objects are one region: both coun
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from itertools import permutations
 
@@ -36,20 +35,6 @@ PATCH = 43  # side of the square in which a region is compared with the template
 ALL_ATTRIBUTES = frozenset(("shape", "color", "size", "place", "background", "relation"))
 
 Fact = tuple[object, ...]
-
-
-@dataclass(frozen=True)
-class ReadScene:
-    """What a picture shows; `fits` are the overlaps of the objects with their templates."""
-
-    background: str
-    objects: tuple[Object, ...]
-    fits: tuple[float, ...]
-    num_specks: int
-
-    @property
-    def scene(self) -> Scene:
-        return Scene(self.background, self.objects)
 
 
 # ---------------------------------------------------------------- templates
@@ -158,9 +143,7 @@ def best_template(covered: np.ndarray, region: np.ndarray) -> tuple[str, str, fl
     return shape, size, x + dx, y + dy, float(overlap[best])
 
 
-def read_object(
-    picture: np.ndarray, region: np.ndarray, background: np.ndarray
-) -> tuple[Object, float]:
+def read_object(picture: np.ndarray, region: np.ndarray, background: np.ndarray) -> Object:
     color = core_color(picture, region)
     covered = coverage(picture, region, color, background)
     shape, size, x, y, fit = best_template(covered, region)
@@ -168,10 +151,10 @@ def read_object(
     if fit < MIN_FIT:
         shape = UNKNOWN
     dx, dy = round(x - CELL_CENTERS[col]), round(y - CELL_CENTERS[row])
-    return Object(shape, nearest_name(color, COLORS), size, row, col, dx, dy), fit
+    return Object(shape, nearest_name(color, COLORS), size, row, col, dx, dy)
 
 
-def read_scene(picture: np.ndarray) -> ReadScene:
+def read_scene(picture: np.ndarray) -> Scene:
     """Read a picture of the world.
 
     Args:
@@ -193,14 +176,8 @@ def read_scene(picture: np.ndarray) -> ReadScene:
     for label in np.flatnonzero(sizes >= MIN_PIXELS):
         if label:
             found.append(read_object(pixels, labels == label, background))
-    found.sort(key=lambda pair: pair[0].cell)
-    specks = int(((sizes[1:] >= 12) & (sizes[1:] < MIN_PIXELS)).sum())
-    return ReadScene(
-        nearest_name(background, BACKGROUNDS),
-        tuple(thing for thing, _ in found),
-        tuple(fit for _, fit in found),
-        specks,
-    )
+    found.sort(key=lambda thing: thing.cell)
+    return Scene(nearest_name(background, BACKGROUNDS), tuple(found))
 
 
 # ---------------------------------------------------------------- comparing

@@ -88,7 +88,7 @@ def make_cases(name: str, count: int, make: Callable[[random.Random], Case | Non
 
 
 def read_all(pictures: Sequence[Picture]) -> list[Scene]:
-    return [read_scene(picture).scene for picture in pictures]
+    return [read_scene(picture) for picture in pictures]
 
 
 # ---------------------------------------------------------------- text to image

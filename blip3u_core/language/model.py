@@ -1,4 +1,4 @@
-"""The language model of BLIP3-U: text model, eyes, output layer and latent queries.
+"""The language model of BLIP3-U: text model, vision encoder, output layer and latent queries.
 
 It is a Qwen2.5-VL in plain torch. Names are those of the published weights (as transformers 4.51
 writes them; `checkpoint` maps newer ones), so no version of transformers is needed or matters.

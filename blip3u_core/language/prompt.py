@@ -54,7 +54,6 @@ CONVERSE_ORDERS = (
 )
 
 CAPTION_MARK = "Caption: "  # begins the last line of a reasoning
-MARKED_CAPTION_START = "<picture>"  # for LLMs that never learnt to write `IMG`
 MARKED_CAPTION_END = "</picture>"
 MARKED_EDIT_END = "</edit>"  # the same for a changed picture, `<edit>` before it
 

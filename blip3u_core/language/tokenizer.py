@@ -56,7 +56,7 @@ class TextTokenizer:
         self.file = asset_name(assets, "tokenizer.json" if whole else "vocab.json")
         self._tokenizer = _read(assets)
         self._words = _without_special_tokens(self._tokenizer)
-        self.img_token_id = self._special(IMG, "the sign to draw")
+        self.img_token_id = self._special(IMG, "the token that asks for a picture")
         self.image_pad_id = self._special(IMAGE_PAD, "a picture's place")
         self.turn_end_id = self._special(TURN_END, "the end of a turn")
         found = {mark: self._tokenizer.token_to_id(mark) for mark in MARKS}

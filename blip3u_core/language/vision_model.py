@@ -1,4 +1,4 @@
-"""The language model's eyes: patches of pictures to embeddings in the text model's width.
+"""The language model's vision encoder: patches of pictures to embeddings in the text model's width.
 
 Most layers attend within windows of 112 pixels, a few over the whole picture; then each square of
 neighbouring patches becomes one token. Pictures of any number and size are read in one pass.

@@ -51,7 +51,7 @@ class Keyboard:
         """Colors and shapes in the last answer's picture."""
         (part,) = [part for part in self.turns()[-1]["parts"] if isinstance(part, dict)]
         file = self.host.base / "output" / part["picture"].removesuffix(" [output]")
-        scene = read_scene(np.array(Image.open(file).convert("RGB"))).scene
+        scene = read_scene(np.array(Image.open(file).convert("RGB")))
         return {(thing.color, thing.shape) for thing in scene.objects}
 
 

@@ -124,7 +124,7 @@ class TestTokenizer:
     def test_without_img_it_is_told(self) -> None:
         content = json.loads(ASSETS["tokenizer.json"])
         content["added_tokens"] = [t for t in content["added_tokens"] if t["content"] != "[IMG]"]
-        with pytest.raises(ValueError, match=r"not \[IMG\] \(the sign to draw\)"):
+        with pytest.raises(ValueError, match=r"not \[IMG\] \(the token that asks for a picture\)"):
             TextTokenizer({"tokenizer.json": json.dumps(content)})
 
     @pytest.mark.parametrize(

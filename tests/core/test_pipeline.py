@@ -63,3 +63,6 @@ def test_text_and_pictures(pipeline: Pipeline, picture: Tensor) -> None:
     assert "red" in color
     assert color == pipeline.answer("what color is the circle?", chat=told.chat)
     assert "red" in pipeline.answer("what color is the circle?", picture[0])
+    again = pipeline.continue_chat(told.chat.say("user", "make the circle blue"), **FEW)
+    assert again.shape == picture.shape
+    assert "blue" in pipeline.answer("what color is the circle?", again[0])

@@ -51,7 +51,7 @@ def objects(host: Host, result: Result) -> set[tuple[str, str]]:
     (image,) = result.outputs["talk"]["images"]
     assert image["type"] == "output"
     picture = np.array(Image.open(host.file(image)).convert("RGB"))
-    return {(thing.color, thing.shape) for thing in read_scene(picture).scene.objects}
+    return {(thing.color, thing.shape) for thing in read_scene(picture).objects}
 
 
 def test_draw_ask_edit_ask_undo_and_another_edit(host: Host) -> None:
