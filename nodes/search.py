@@ -11,6 +11,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "BLIP3U_LoadLora": ("LoraLoader", "LyCORIS", "LoKr", "adapter"),
     "BLIP3U_LoadSavedWeights": ("load merged model", "UNETLoader", "ModelSave"),
     "BLIP3U_LoadVisionTower": ("vision encoder", "EVA-CLIP", "clip vision loader"),
+    "BLIP3U_PromptLines": ("batch prompts", "prompt list", "split text", "multiline"),
     "BLIP3U_VisualTokens": ("prompt", "text encode", "text to image", "instruction edit"),
     "BLIP3U_ClipFeatureSampler": ("KSampler", "flow matching", "text to image"),
     "BLIP3U_EmptyFeatures": ("empty latent",),
@@ -44,7 +45,7 @@ def with_aliases(define_schema: Callable[..., io.Schema]) -> Callable[..., io.Sc
     def define(cls: type[io.ComfyNode]) -> io.Schema:
         schema: Any = define_schema(cls)
         if hasattr(schema, "search_aliases"):
-            schema.search_aliases = list(ALIASES.get(schema.node_id, ()))
+            schema.search_aliases = list(ALIASES[schema.node_id])
         return schema
 
     return define

@@ -141,6 +141,16 @@ def test_every_node_checks_what_it_is_given() -> None:
             assert "(io.ComfyNode)" not in file.read_text("utf-8"), f"{file.name}: CheckedNode"
 
 
+def test_every_node_has_words_that_it_is_found_by() -> None:
+    """A node without them would fail on hosts from 0.12 on, and only there."""
+    ids = {i for file in NODES for i in re.findall(r'node_id="(\w+)"', file.read_text("utf-8"))}
+    found = ast.parse((ROOT / "nodes" / "search.py").read_text("utf-8")).body
+    (aliases,) = [ast.literal_eval(n.value) for n in found if isinstance(n, ast.AnnAssign)]
+    assert len(ids) > 25
+    assert set(aliases) == ids
+    assert all(aliases.values())
+
+
 def test_nothing_is_imported_before_the_host_asks() -> None:
     assert imports(ROOT / "__init__.py") == ["<pack>.nodes"]
     top_level = ast.parse((ROOT / "__init__.py").read_text("utf-8")).body
