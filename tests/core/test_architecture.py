@@ -283,6 +283,14 @@ def test_every_node_says_where_it_comes_from(file: Path) -> None:
             assert {"name", "url", "directory"} == set(node["properties"]["models"][0])
 
 
+def test_every_node_is_saved_as_it_is_today() -> None:
+    """So that what people save now is opened by tests/browser/test_saved.py for ever."""
+    files = (ROOT / "tests" / "browser").glob("saved_by_*.json")
+    saved = {node["type"] for file in files for node in json.loads(file.read_text())["nodes"]}
+    ours = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text("utf-8"))
+    assert set(ours) <= saved, "save them: python -m harness.make_saved in tests/"
+
+
 def test_every_api_graph_has_its_canvas() -> None:
     names = {file.name for file in (ROOT / "workflows" / "api").glob("*.json")}
     assert names == {file.name for file in WORKFLOWS}
