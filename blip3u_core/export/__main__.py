@@ -1,7 +1,7 @@
 """Draw a benchmark's prompts into the folder that its official scorer reads.
 
     python -m blip3u_core.export geneval --prompts evaluation_metadata.jsonl --out runs/geneval
-    python -m blip3u_core.export dpg     --prompts dpg_bench/prompts         --out runs/dpg
+    python -m blip3u_core.export dpg     --prompts dpg_bench/dpg_bench.csv   --out runs/dpg
     python -m blip3u_core.export wise    --prompts data/*.json               --out runs/wise
     python -m blip3u_core.export imgedit --prompts basic_edit.json --images Benchmark --out runs/ie
     python -m blip3u_core.export gedit   --prompts GEdit-Bench/data          --out results
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..atomic_files import PART_NAMES, remove_leftovers
 from ..run_settings import (
     add_draw_options,
     add_model_options,
@@ -54,6 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     read = BENCHMARKS[options.benchmark]
     items = list(unique_items(read(options.prompts, options.out, vars(options))))
+    if not items:
+        raise ValueError(
+            f"{', '.join(map(str, options.prompts))} hold no prompts, expected the files of "
+            f"{options.benchmark}. Name the files themselves, or the folder they lie in."
+        )
     settings = draw_options(options)
     keep_settings(
         options.out.with_name(f"{options.out.name}.{options.benchmark}.json"),
@@ -79,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.batch_size,
             bar.update,
         )
+    for part in [*options.out.parent.glob(PART_NAMES), *options.out.rglob(PART_NAMES)]:
+        remove_leftovers(part.parent)  # of runs that were killed; a scorer would list them
 
 
 if __name__ == "__main__":

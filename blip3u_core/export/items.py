@@ -4,6 +4,7 @@ The prompt files stay the user's. Where a name or a seed seems odd, the scorer r
 docs/benchmarks.md names the file of each.
 """
 
+import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -49,16 +50,35 @@ def _save_samples(folder: Path, line: str, pictures: Sequence[Image.Image]) -> N
 
 
 def dpg_items(prompts: Sequence[Path], out: Path, options: Mapping[str, Any]) -> Iterator[Item]:
-    """Of the folder `prompts/*.txt`: one picture of two by two, named as the prompt's file."""
-    files = [
-        file
-        for path in prompts
-        for file in (sorted(path.glob("*.txt")) if path.is_dir() else [path])
-    ]
-    for file in files:
-        target = out / f"{file.stem}.png"
-        prompt = _text({"text": file.read_text("utf-8")}, "text", str(file))
-        yield Item(prompt, target, partial(_save_dpg, target), SAMPLES)
+    """Of the folder `prompts/*.txt`, or of `dpg_bench.csv`: one picture of two by two, named as
+    the prompt's file or item."""
+    for path in prompts:
+        rows = _dpg_table(path) if path.suffix == ".csv" else _dpg_files(path)
+        for where, name, text in rows:
+            target = out / f"{file_name({'item_id': name}, 'item_id', where)}.png"
+            prompt = _text({"text": text}, "text", where)
+            yield Item(prompt, target, partial(_save_dpg, target), SAMPLES)
+
+
+def _dpg_files(path: Path) -> Iterator[tuple[str, str, str]]:
+    for file in sorted(path.glob("*.txt")) if path.is_dir() else [path]:
+        yield str(file), file.stem, file.read_text("utf-8")
+
+
+def _dpg_table(path: Path) -> Iterator[tuple[str, str, str]]:
+    """A row is a question; those of one prompt follow each other."""
+    previous = None
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        for number, row in enumerate(csv.DictReader(file), 2):
+            name, text = row.get("item_id"), row.get("text")
+            if name is None or text is None:
+                raise ValueError(
+                    f"{path}, row {number}, has no item_id or no text, expected both. Give "
+                    "DPG-Bench's own dpg_bench.csv."
+                )
+            if name != previous:
+                yield f"{path}, row {number},", name, text
+            previous = name
 
 
 def _save_dpg(target: Path, pictures: Sequence[Image.Image]) -> None:
@@ -112,24 +132,34 @@ def _save_gedit(
 
 
 def _gedit_rows(prompts: Iterable[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Its rows, each with an `input_image` that `open_picture` takes."""
     for path in prompts:
-        files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-        for file in files:
-            if file.suffix != ".parquet":
-                for where, row in _json_lines([file]):
-                    yield where, {**row, "input_image": file.parent / row["input_image"]}
-                continue
-            import pyarrow.parquet as pq  # an extra: `pip install '.[batch]'`
+        for file in sorted(path.rglob("*.parquet")) if path.is_dir() else [path]:
+            rows = _parquet_rows(file) if file.suffix == ".parquet" else _json_lines([file])
+            for where, row in rows:
+                yield where, {**row, "input_image": _gedit_picture(row, file.parent, where)}
 
-            columns = ["task_type", "key", "instruction", "instruction_language", "input_image"]
-            start = 0
-            for batch in pq.ParquetFile(file).iter_batches(16, columns=columns):
-                for index, row in enumerate(batch.to_pylist(), start):
-                    yield (
-                        f"{file}, row {index},",
-                        row | {"input_image": row["input_image"]["bytes"]},
-                    )
-                start += len(batch)
+
+def _parquet_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    import pyarrow.parquet as pq  # an extra: `pip install '.[batch]'`
+
+    table, start = pq.ParquetFile(file), 0
+    wanted = ["task_type", "key", "instruction", "instruction_language", "input_image"]
+    columns = [name for name in wanted if name in table.schema_arrow.names]
+    for batch in table.iter_batches(16, columns=columns):
+        for index, row in enumerate(batch.to_pylist(), start):
+            yield f"{file}, row {index},", row
+        start += len(batch)
+
+
+def _gedit_picture(row: Mapping[str, Any], folder: Path, where: str) -> Path | bytes:
+    """Of bytes, a path, or both in the datasets library's form."""
+    given = row.get("input_image")
+    if isinstance(given, dict):
+        given = given.get("bytes") or given.get("path")
+    if isinstance(given, bytes):
+        return given
+    return folder / _text({"input_image": given}, "input_image", where)
 
 
 BENCHMARKS: dict[str, Callable[[Sequence[Path], Path, Mapping[str, Any]], Iterator[Item]]] = {

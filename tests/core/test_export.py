@@ -110,12 +110,56 @@ def test_seeds_are_those_of_single_runs(tmp_path: Path, geneval: Path, out: Path
 def test_a_killed_run_goes_on_to_the_same_bytes(
     tmp_path: Path, geneval: Path, out: Path, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
+    killed(monkeypatch, writes, "geneval", geneval, tmp_path / "out")
+    assert run("geneval", geneval, tmp_path / "out") == files_of(out)
+
+
+def killed(
+    monkeypatch: pytest.MonkeyPatch, writes: int, benchmark: str, prompts: Path, out: Path, *more
+) -> None:
+    """A run that was killed after so many files."""
     with monkeypatch.context() as patched:
         stop_after(patched, writes)
         with pytest.raises(Killed):
-            run("geneval", geneval, tmp_path / "out")
-    assert len(files_of(tmp_path / "out")) == writes
-    assert run("geneval", geneval, tmp_path / "out") == files_of(out)
+            run(benchmark, prompts, out, *more)
+    assert len(files_of(out)) == writes
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "writes"),
+    [("dpg", 1), ("wise", 1), ("imgedit", 1), ("gedit", 1), ("gedit", 2), ("gedit", 3)],
+)
+def test_every_benchmark_goes_on_after_a_kill(
+    tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, benchmark: str, writes: int
+) -> None:
+    prompts, more = few_prompts(benchmark, tmp_path), []
+    if benchmark == "imgedit":
+        more = ["--images", sources]
+    whole = run(benchmark, prompts, tmp_path / "whole", *more)
+    assert len(whole) == (4 if benchmark == "gedit" else 2)
+    killed(monkeypatch, writes, benchmark, prompts, tmp_path / "out", *more)
+    (tmp_path / "out" / ".blip3u-0.part").write_bytes(b"half a pict")  # as a real kill leaves it
+    (tmp_path / ".blip3u-0.part").write_bytes(b"")
+    assert run(benchmark, prompts, tmp_path / "out", *more) == whole
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def few_prompts(benchmark: str, folder: Path) -> Path:
+    """Two prompts in the form of a benchmark's own file."""
+    gedit = {"task_type": "color_alter", "instruction": "make it night"}
+    gedit |= {"key": "k1", "input_image": "pictures/a/one.png"}
+    content = {
+        "dpg": "item_id,text,proposition_id\n0,a red circle,1\n0,a red circle,2\n1,a star,1\n",
+        "wise": json.dumps([{"Prompt": "a star", "prompt_id": number} for number in (1, 2)]),
+        "imgedit": json.dumps(EDITS),
+        "gedit": "".join(
+            json.dumps({**gedit, "instruction_language": language}) + "\n"
+            for language in ("en", "cn")
+        ),
+    }[benchmark]
+    file = folder / {"dpg": "dpg_bench.csv", "gedit": "gedit.jsonl"}.get(benchmark, "edit.json")
+    file.write_text(content, "utf-8")
+    return file
 
 
 def test_what_is_whole_is_not_drawn_again(
@@ -126,6 +170,30 @@ def test_what_is_whole_is_not_drawn_again(
     assert run("geneval", geneval, out) == whole
     with pytest.raises(ValueError, match=r"of another run: .*seed was 42 and is 1"):
         run("geneval", geneval, out, "--seed", 1)
+
+
+def test_dpg_reads_its_table_as_its_folder(tmp_path: Path) -> None:
+    made = run("dpg", few_prompts("dpg", tmp_path), tmp_path / "table")
+    folder = tmp_path / "prompts"
+    folder.mkdir()
+    (folder / "0.txt").write_text("a red circle")
+    (folder / "1.txt").write_text("a star")
+    assert made == run("dpg", folder, tmp_path / "folder")
+
+
+def test_gedit_reads_its_parquet_as_json_lines(tmp_path: Path, sources: Path) -> None:
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is an extra of the batches")
+    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is an extra of the batches")
+    lines = few_prompts("gedit", tmp_path)
+    wanted = run("gedit", lines, tmp_path / "lines")
+    rows = [json.loads(line) for line in lines.read_text("utf-8").splitlines()]
+    content = (sources / "a" / "one.png").read_bytes()
+    forms = [{"bytes": content, "path": None}, {"bytes": None, "path": "../pictures/a/one.png"}]
+    more = {"Intersection_exist": True, "input_image_raw": forms[0]}  # columns of the data set
+    table = [row | {"input_image": form} | more for row, form in zip(rows, forms, strict=True)]
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.Table.from_pylist(table), tmp_path / "data" / "train-00000.parquet")
+    assert run("gedit", tmp_path / "data", tmp_path / "parquet") == wanted
 
 
 def test_dpg_and_wise(tmp_path: Path) -> None:
@@ -175,6 +243,8 @@ BAD: Sequence[tuple[str, object, str]] = [
     ("wise", {"Prompt": "a"}, "holds no list"),
     ("imgedit", EDITS, "expected --images FOLDER"),
     ("geneval", [1], "line 1, is .* expected a JSON object"),
+    ("gedit", {"key": "k"}, "line 1, says input_image None, expected text"),
+    ("wise", [], "hold no prompts, expected the files of wise"),
 ]
 
 
@@ -185,6 +255,13 @@ def test_bad_prompts_are_said(tmp_path: Path, benchmark: str, content: object, s
     with pytest.raises(ValueError, match=said):
         run(benchmark, prompts, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_table_without_dpgs_columns_is_said(tmp_path: Path) -> None:
+    prompts = tmp_path / "other.csv"
+    prompts.write_text("item_id,prompt\n0,a star\n")
+    with pytest.raises(ValueError, match="row 2, has no item_id or no text"):
+        run("dpg", prompts, tmp_path / "out")
 
 
 def test_a_missing_picture_is_named(tmp_path: Path) -> None:
