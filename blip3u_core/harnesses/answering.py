@@ -62,7 +62,9 @@ def _context(llm: LanguageModel, question: Question, answer: str | None = None) 
     text = fill_request(
         QUESTION_REQUEST, question.text.replace(MARK, "").strip(), len(question.pictures)
     )
-    chat = Chat().say("user", text, [_tensor(picture) for picture in question.pictures])
+    chat = Chat().add(Turn("user", ""))  # what a bare answer is weighed against
+    if text or question.pictures:
+        chat = Chat().say("user", text, [_tensor(picture) for picture in question.pictures])
     if answer is not None:
         chat = chat.add(Turn("assistant", literal(answer)))
     return chat_context(llm, chat)

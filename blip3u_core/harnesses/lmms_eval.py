@@ -89,7 +89,8 @@ class Blip3U(lmms):
         visuals, answers = doc_to_visual(doc), []
         while True:
             question = Question(text, _pictures(visuals))
-            answers.append(answer_all(self.pipeline, [question], _sampling(settings))[0])
+            answer = answer_all(self.pipeline, [question], _sampling(settings))[0]
+            answers.append(_until(answer, settings))
             visuals, text, ended, answers, info = doc_to_text(
                 doc,
                 previous_output=answers,
@@ -104,13 +105,20 @@ class Blip3U(lmms):
         """For each request the log probability of its continuation, and whether that is greedy."""
         found: list[tuple[float, bool]] = []
         for start in tqdm(range(0, len(requests), self.batch_size), desc="likelihoods"):
-            questions, answers = [], []
-            for request in requests[start : start + self.batch_size]:
-                text, answer, *where = request.args
-                questions.append(self._question((text, None, *where)) if where else Question(text))
-                answers.append(answer)
+            part = [self._continuation(r.args) for r in requests[start : start + self.batch_size]]
+            questions, answers = zip(*part, strict=True)
             found += likelihoods(self.pipeline, questions, answers)
         return found
+
+    def _continuation(self, arguments: Sequence[Any]) -> tuple[Question, str]:
+        """A question and the answer to weigh; some requests come without a picture."""
+        text, answer, *where = arguments
+        if not where:
+            return Question(text), answer
+        if callable(answer):  # of tasks with output_type: loglikelihood
+            _, doc_id, task, split = where
+            answer = answer(self.task_dict[task][split][doc_id])
+        return self._question((text, None, *where)), str(answer)
 
 
 def _batches(requests: Sequence[Instance], size: int) -> Iterator[list[int]]:
