@@ -1,8 +1,16 @@
 """Pictures as 8-bit RGB, whatever channels and numbers they came with."""
 
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+T = TypeVar("T")
+
+_made: Any = WeakIdKeyDictionary()  # frozen picture -> what was made of it, while it lives
 
 
 def rgb_image(picture: Tensor) -> Image.Image:
@@ -34,3 +42,29 @@ def rgb_image(picture: Tensor) -> Image.Image:
         colour, alpha = picture[..., :3].float(), picture[..., 3:].float() / 255
         picture = (colour * alpha + 255 * (1 - alpha)).round().to(torch.uint8)
     return Image.fromarray(picture.cpu().numpy())
+
+
+def frozen(picture: Tensor) -> Tensor:
+    """A copy as 8-bit RGB (H, W, 3), which nobody changes from here on; of such a copy, itself.
+
+    Raises: ValueError as `rgb_image` does.
+    """
+    if picture in _made:
+        return picture
+    pixels = bytearray(rgb_image(picture).tobytes())
+    copy = torch.frombuffer(pixels, dtype=torch.uint8).reshape(*picture.shape[:2], 3)
+    _made[copy] = {}
+    return copy
+
+
+def made_once(picture: Tensor, key: Hashable, make: Callable[[], T]) -> T:
+    """What `make` makes of a picture: of a frozen one, once for every `key`.
+
+    A dialogue's pictures are read again with every message.
+    """
+    made = _made.get(picture)
+    if made is None:
+        return make()
+    if key not in made:
+        made[key] = make()
+    return made[key]

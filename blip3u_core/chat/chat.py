@@ -4,10 +4,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
-from ..images import rgb_image
+from ..images import frozen
 from ..language.prompt import DRAWN_PICTURE, IMAGE_PAD, PICTURE, ROLES, join_words, readable
 
 
@@ -53,19 +52,13 @@ def make_turn(role: str, text: str, pictures: Sequence[Tensor] = ()) -> Turn:
         )
     if not marks:
         text = PICTURE * len(pictures) + text
-    return Turn(role, text, tuple(_frozen(picture) for picture in pictures))
+    return Turn(role, text, tuple(frozen(picture) for picture in pictures))
 
 
 def has_half_characters(content: object) -> bool:
     """Whether a text in decoded JSON holds a lone surrogate, which no file and no token can."""
     text = json.dumps(content, ensure_ascii=False)
     return any("\ud800" <= letter <= "\udfff" for letter in text)
-
-
-def _frozen(picture: Tensor) -> Tensor:
-    return torch.frombuffer(bytearray(rgb_image(picture).tobytes()), dtype=torch.uint8).reshape(
-        *picture.shape[:2], 3
-    )
 
 
 @dataclass(frozen=True, eq=False)

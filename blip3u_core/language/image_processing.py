@@ -10,7 +10,7 @@ from einops import repeat
 from PIL import Image
 from torch import Tensor
 
-from ..images import rgb_image
+from ..images import made_once, rgb_image
 from .config import ImageConfig, VisionConfig
 
 _LARGEST_RATIO = 200  # of the longer to the shorter side; Qwen's own limit
@@ -78,7 +78,7 @@ def smart_resize(height: int, width: int, settings: ImageConfig) -> tuple[int, i
 def process_image(
     picture: Tensor, settings: ImageConfig, side: int | None = None
 ) -> ProcessedImage:
-    """Resize one picture to the size in which the language model reads it.
+    """Resize one picture to the size in which the language model reads it; a frozen one, once.
 
     Args:
         picture: (H, W, 1 to 4), uint8, or floating point in [0, 1].
@@ -87,6 +87,10 @@ def process_image(
 
     Raises: ValueError as `rgb_image` and `smart_resize` do.
     """
+    return made_once(picture, (settings, side), lambda: _process_image(picture, settings, side))
+
+
+def _process_image(picture: Tensor, settings: ImageConfig, side: int | None) -> ProcessedImage:
     image = rgb_image(picture)
     side = side or settings.only_side
     if side is not None:

@@ -5,7 +5,7 @@ The `tokenizers` library reads them directly: no version of transformers changes
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TypeVar
 
 from pydantic import TypeAdapter
@@ -27,6 +27,7 @@ _WORDS = (
 
 _TOKEN_ID = TypeAdapter(TokenId, config=STRICT)
 _TOKEN_IDS = TypeAdapter(dict[str, TokenId], config=STRICT)
+_TEXTS_KEPT = 1024  # a dialogue's turns are read again with every message
 _DIGITS = re.compile(r"\d{1,9}", re.ASCII)
 
 Made = TypeVar("Made")
@@ -55,7 +56,12 @@ class TextTokenizer:
         whole = "tokenizer.json" in assets
         self.file = asset_name(assets, "tokenizer.json" if whole else "vocab.json")
         self._tokenizer = _read(assets)
-        self._words = _without_special_tokens(self._tokenizer)
+        words = _without_special_tokens(self._tokenizer)
+
+        def ids_of(text: str) -> tuple[int, ...]:
+            return tuple(words.encode(text, add_special_tokens=False).ids)
+
+        self._ids_of = lru_cache(_TEXTS_KEPT)(ids_of)
         self.img_token_id = self._special(IMG, "the token that asks for a picture")
         self.image_pad_id = self._special(IMAGE_PAD, "a picture's place")
         self.turn_end_id = self._special(TURN_END, "the end of a turn")
@@ -69,7 +75,7 @@ class TextTokenizer:
             if piece in self._marks:
                 ids.append(self._marks[piece])
             elif piece:
-                ids += self._words.encode(readable(piece), add_special_tokens=False).ids
+                ids += self._ids_of(readable(piece))
         return ids
 
     def decode(

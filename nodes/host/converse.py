@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from ...blip3u_core.chat.interleave import (
     readable,
     without_open_wish,
 )
-from ...blip3u_core.images import rgb_image
+from ...blip3u_core.images import frozen, rgb_image
 from ...blip3u_core.language.generate import SamplingParams
 from ...blip3u_core.language.prompt import IMG, literal
 from .image_generator import ImageGenerator
@@ -41,6 +42,7 @@ from .vision import EvaClipVision
 
 FOLDER = "conversations"
 EVENT = "blip3u.conversation"  # to the browser: the conversation so far, see web/js/chat.js
+_PICTURES_KEPT = 64  # 3 MB each at 1024 x 1024
 _FORMATS = ("PNG", "JPEG", "WEBP")
 
 
@@ -75,8 +77,15 @@ def named_picture(name: str) -> Tensor:
             f"{path} is missing: the conversation shows this picture. Put the file back, undo the "
             "conversation to the turn before it, or begin anew."
         )
+    state = path.stat()
+    return _read_picture(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=_PICTURES_KEPT)
+def _read_picture(path: Path, *_state: int) -> Tensor:
+    """A conversation's pictures are read again with every message: once a file is enough."""
     with Image.open(path, formats=_FORMATS) as image:
-        return torch.from_numpy(np.array(image.convert("RGB")))
+        return frozen(torch.from_numpy(np.array(image.convert("RGB"))))
 
 
 # ---------------------------------------------------------------- one turn

@@ -8,7 +8,8 @@ from PIL import Image
 
 from harness.canvas import Canvas
 from harness.comfy import Host
-from harness.conversation import converse_graph, drop, save_as
+from harness.conversation import drop, save_as
+from harness.graph import converse_graph
 from harness.make_workflows import FIX_SEEDS
 from small_world.scorer import read_scene
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from blip3u_core.images import rgb_image
+from blip3u_core.images import frozen, rgb_image
 from blip3u_core.language.context import read_context
 from blip3u_core.language.image_processing import process_image, smart_resize
 from blip3u_core.language.model import LanguageModel
@@ -94,3 +94,19 @@ def test_a_checkpoint_of_one_size_reads_wide_pictures_as_that_square():
     assert [picture.pixels.shape for picture in read] == [(126, 126, 3)] * 2
     assert [picture.num_tokens for picture in read] == [9, 9]
     assert replace(config, max_pixels=config.max_pixels + 1).only_side is None
+
+
+def test_a_frozen_picture_is_processed_once(llm: LanguageModel) -> None:
+    picture = torch.rand(30, 40, 3)
+    kept = frozen(picture)
+    picture.zero_()
+    assert kept.dtype == torch.uint8
+    assert kept.float().mean() > 90
+    assert frozen(kept) is kept
+    once = process_image(kept, llm.image_config)
+    assert process_image(kept, llm.image_config) is once
+    assert process_image(kept, llm.image_config, side=64).digest != once.digest
+    changed = kept.clone()
+    assert process_image(changed, llm.image_config).digest == once.digest
+    changed.zero_()
+    assert process_image(changed, llm.image_config).digest != once.digest

@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 
 from .comfy import Host
 
+BUILT_IN = "blip3u-tiny (built-in)"
 Link = list  # [node id, output]
 
 
@@ -30,3 +31,27 @@ def tensors(host: Host, graph: Graph, *values: Link) -> list[torch.Tensor]:
     shown = host.run(graph).outputs
     read = [load_file(host.file(shown[save[0]]["files"][0])) for save in saves]
     return [named["samples"] if "samples" in named else named["value"] for named in read]
+
+
+def converse_graph(message: str = "", conversation: str = "", **more: Any) -> dict[str, Any]:
+    """Load, converse, save; small numbers of steps that still draw what was asked."""
+    models = {"llm": ["1", 0], "model": ["1", 1], "decoder": ["1", 2], "vae": ["1", 3]}
+    settings = {
+        "max_images": 1,
+        "seed": 7,
+        "steps": 20,
+        "decoder_steps": 12,
+        "cfg": 3.0,
+        "max_new_tokens": 60,
+        "picture_request": "auto",
+        "remember_last": 0,
+    }
+    checkpoint = more.pop("checkpoint", BUILT_IN)
+    inputs = {**models, "message": message, "conversation": conversation, **settings, **more}
+    loader = {"checkpoint": checkpoint, "weight_dtype": "fp32"}
+    save = {"images": ["2", 1], "filename_prefix": "talk"}
+    return {
+        "1": {"class_type": "BLIP3U_LoadModel", "inputs": loader},
+        "2": {"class_type": "BLIP3U_Converse", "inputs": inputs},
+        "3": {"class_type": "SaveImage", "inputs": save},
+    }

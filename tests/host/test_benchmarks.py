@@ -2,7 +2,7 @@
 
 import json
 
-from benchmarks.speed import host_import, memory, reuse
+from benchmarks.speed import conversation, host_import, memory, reuse
 from benchmarks.speed.in_host import call_in_host
 from harness.comfy import RANDOM_TINY, Host
 
@@ -24,6 +24,12 @@ def test_a_new_seed_repeats_neither_language_model_nor_negative_features(host: H
     assert repeated.ratio == 0, repeated.detail
     assert remade.ratio == 0
     assert "ClipFeatureSampler, Decode" in repeated.detail
+
+
+def test_a_conversation_is_measured_turn_by_turn(host: Host) -> None:
+    row = conversation.conversation_row(host, 4, 2)
+    assert row.ratio > 0
+    assert "1 pictures before turn 4" in row.detail or "2 pictures" in row.detail
 
 
 def test_every_stage_reports_its_peak_where_it_is_counted(host: Host) -> None:
