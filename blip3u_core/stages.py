@@ -44,6 +44,10 @@ class DrawSettings:
     size: tuple[int, int] | None = None  # (height, width); None is the checkpoint's own
     batch_size: int = 8  # pictures at once
 
+    def __post_init__(self) -> None:
+        if self.size is not None:  # a list, where settings were JSON
+            object.__setattr__(self, "size", tuple(self.size))
+
 
 Self = TypeVar("Self", bound="Stages")
 

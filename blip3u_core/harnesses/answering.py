@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +29,14 @@ class Question:
     pictures: tuple[Image.Image, ...] = ()
 
 
+class Likelihood(NamedTuple):
+    """How likely an answer is."""
+
+    log_probability: float  # of the whole answer, natural
+    num_tokens: int
+    is_greedy: bool  # whether greedy decoding would write it
+
+
 def answer_all(
     pipeline: Pipeline, questions: Sequence[Question], sampling: SamplingParams
 ) -> list[str]:
@@ -39,8 +48,8 @@ def answer_all(
 @torch.no_grad()
 def likelihoods(
     pipeline: Pipeline, questions: Sequence[Question], answers: Sequence[str]
-) -> list[tuple[float, bool]]:
-    """For each given answer its log-probability, and whether greedy decoding would write it."""
+) -> list[Likelihood]:
+    """How likely each given answer is to its question."""
     llm = pipeline.llm
     open_contexts = [_context(llm, question) for question in questions]
     contexts = [
@@ -54,7 +63,8 @@ def likelihoods(
         # The state behind a token scores the next one.
         scores = llm.logits(row[-count - 1 : -1]).log_softmax(dim=-1)
         total = scores.gather(1, wanted[:, None]).sum()
-        found.append((float(total), bool((scores.argmax(dim=-1) == wanted).all())))
+        is_greedy = bool((scores.argmax(dim=-1) == wanted).all())
+        found.append(Likelihood(float(total), count, is_greedy))
     return found
 
 

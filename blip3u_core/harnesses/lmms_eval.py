@@ -102,12 +102,18 @@ class Blip3U(lmms):
             answers = list(answers)
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """For each request the log probability of its continuation, and whether that is greedy."""
+        """For each request the loss of its continuation, and whether that is greedy.
+
+        Parity: the mean cross-entropy of a token, as lmms-eval's own models return it: its tasks
+        take the least for the choice. lmms_eval/api/task.py:process_results, 0.7.3.
+        """
         found: list[tuple[float, bool]] = []
         for start in tqdm(range(0, len(requests), self.batch_size), desc="likelihoods"):
             part = [self._continuation(r.args) for r in requests[start : start + self.batch_size]]
             questions, answers = zip(*part, strict=True)
-            found += likelihoods(self.pipeline, questions, answers)
+            for likelihood in likelihoods(self.pipeline, questions, answers):
+                loss = -likelihood.log_probability / max(likelihood.num_tokens, 1)
+                found.append((loss, likelihood.is_greedy))
         return found
 
     def _continuation(self, arguments: Sequence[Any]) -> tuple[Question, str]:

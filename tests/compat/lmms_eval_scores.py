@@ -2,8 +2,9 @@
 
 Needs an environment with `tests/compat/requirements-lmms-eval.txt` and `pip install .` of this
 repository. A small task of the small world, a Parquet file beside its YAML, must give the score
-that `Pipeline.answer` gives on the same questions; and photos must run through the golden
-checkpoint, whose weights are random, without an error.
+that `Pipeline.answer` gives on the same questions, asked once, in rounds, or as a choice whose
+likelihoods are compared; and photos must run through the golden checkpoint, whose weights are
+random, without an error.
 """
 
 import io
@@ -42,21 +43,33 @@ dataset_kwargs:
   data_files: {{test: {file}}}
 task: {name}
 test_split: test
-output_type: generate_until
 doc_to_visual: !function utils.visual
-doc_to_text: "{{{{question}}}}"
 doc_to_target: "{{{{answer}}}}"
 generation_kwargs:
   max_new_tokens: {tokens}
   temperature: 0
   do_sample: false
   until: ["\\n\\n"]
-process_results: !function utils.exact
 metric_list:
-  - metric: exact_match
+  - metric: {metric}
     aggregation: mean
     higher_is_better: true
 """
+# output_type: metric and the lines of its own
+FORMS = {
+    "generate_until": (
+        "exact_match",
+        'doc_to_text: "{{question}}"\nprocess_results: !function utils.exact\n',
+    ),
+    "generate_until_multi_round": (
+        "exact_match",
+        "doc_to_text: !function utils.rounds\nprocess_results: !function utils.both\n",
+    ),
+    "multiple_choice": (
+        "acc",
+        'doc_to_text: "{{question}}"\ndoc_to_choice: "{{choices}}"\ntarget_delimiter: ""\n',
+    ),
+}
 UTILS = """
 import io
 
@@ -69,20 +82,44 @@ def visual(doc):
 
 def exact(doc, results):
     return {"exact_match": float(results[0].strip() == doc["answer"].strip())}
+
+
+def rounds(doc, previous_output=None, round_idx=None, previous_round_info=None, **unused):
+    if round_idx is None:
+        return doc["question"]
+    if round_idx == 1:
+        return visual(doc), doc["question"], False, previous_output, None
+    return None, None, True, previous_output, None
+
+
+def both(doc, results):
+    said = [answer.strip() for answer in results[0]]
+    return {"exact_match": float(said == [doc["answer"].strip()] * 2)}
 """
 
 
-def write_task(folder: Path, name: str, rows: list[tuple[str, str, Image.Image]]) -> None:
+def write_task(
+    folder: Path,
+    name: str,
+    rows: list[tuple[str, str, Image.Image]],
+    form: str = "generate_until",
+) -> None:
     """A task that lmms-eval finds by `--include_path`, a Parquet file beside its YAML."""
     folder.mkdir(parents=True)
+    answers = sorted({answer for _, answer, _ in rows})
     table = []
-    for question, answer, picture in rows:
+    for index, (question, answer, picture) in enumerate(rows):
         buffer = io.BytesIO()
         picture.save(buffer, "PNG")
-        table.append({"question": question, "answer": answer, "image": buffer.getvalue()})
+        others = [other for other in answers if other != answer]
+        choices = [*random.Random(index).sample(others, min(3, len(others))), answer]
+        row = {"question": question, "answer": answer, "image": buffer.getvalue()}
+        table.append({**row, "choices": sorted(choices)})
     pq.write_table(pa.Table.from_pylist(table), folder / "test.parquet")
-    task = TASK.format(file=folder / "test.parquet", name=name, tokens=NEW_TOKENS)
-    (folder / f"{name}.yaml").write_text(task)
+    metric, more = FORMS[form]
+    file = folder / "test.parquet"
+    task = TASK.format(file=file, name=name, tokens=NEW_TOKENS, metric=metric)
+    (folder / f"{name}.yaml").write_text(f"{task}output_type: {form}\n{more}")
     (folder / "utils.py").write_text(UTILS)
 
 
@@ -142,6 +179,14 @@ def main() -> None:
                 f"| small world, {len(rows)} questions, batch {batch} | {theirs:.4f} | {ours:.4f} |"
             )
             assert theirs == ours
+        for form, (metric, _) in list(FORMS.items())[1:]:
+            name = f"small_world_{form}"
+            folder = Path(temporary) / name
+            write_task(folder, name, rows[::2], form)
+            theirs = lmms_eval_score(folder, name, TINY, 4)[f"{metric},none"]
+            ours = our_score(rows[::2])
+            print(f"| {form}, {len(rows[::2])} questions | {theirs:.4f} | {ours:.4f} |")
+            assert theirs >= ours - 0.05  # a choice may be right where free words are not
         folder = Path(temporary) / "photos"
         write_task(folder, "photos", photos())
         score = lmms_eval_score(folder, "photos", GOLDEN, 2)

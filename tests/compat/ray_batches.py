@@ -1,7 +1,8 @@
 """`python tests/compat/ray_batches.py --work FOLDER [--rows N]`: batches on Ray, killed, compared.
 
 Needs an environment with `pip install '.[batch]'` and torch; one CPU a model, two models. Prints a
-row for every claim that docs/batch.md makes, and fails if a byte differs.
+row for every claim that docs/batch.md makes, and fails if a byte differs. `--only verbs` is the
+small part about edit, caption and features, `--only kills` the large one about generate.
 """
 
 import argparse
@@ -22,9 +23,19 @@ import pyarrow.parquet as pq
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-from blip3u_core.atomic_files import PART_NAMES  # noqa: E402  after the path above
+from PIL import Image, ImageDraw  # noqa: E402  after the path above
 
-FEW = "--feature-steps 1 --decoder-steps 1 --size 64 64 --threads 1 --device cpu --shard-size 50"
+from blip3u_core.atomic_files import PART_NAMES  # noqa: E402
+
+FEW = "--feature-steps 1 --decoder-steps 1 --size 64 64 --threads 1 --device cpu"
+SHARD = 50  # rows, of generate
+PHOTOS, PHOTOS_A_SHARD = 30, 8
+VERBS = {
+    "edit, instruction": ["edit", "--edit-by", "instruction"],
+    "edit, flow": ["edit", "--edit-by", "flow", "--format", "parquet"],
+    "caption": ["caption", "--max-new-tokens", "8"],
+    "features": ["features"],
+}
 WORKER = "RayWorker"  # stands in the title of an actor's process
 
 
@@ -36,13 +47,30 @@ def make_rows(file: Path, count: int) -> None:
             opened.write(json.dumps({"key": f"row-{number:06}", "prompt": prompt}) + "\n")
 
 
+def make_photos(folder: Path) -> set[str]:
+    """Pictures of several sizes with a text beside each.
+
+    Returns: the keys of two that are broken: one is no picture, one has no text.
+    """
+    folder.mkdir()
+    for number in range(PHOTOS):
+        picture = Image.new("RGB", (64 + 8 * (number % 5), 96), "beige")
+        ImageDraw.Draw(picture).ellipse((8, 8, 20 + number, 20 + number), fill="red")
+        picture.save(folder / f"p{number:02}.png")
+        text = "" if number == PHOTOS - 3 else f"make circle {number} blue"
+        (folder / f"p{number:02}.txt").write_text(text)
+    (folder / "p04.png").write_bytes(b"no picture")
+    return {"p04.png", f"p{PHOTOS - 3}.png"}
+
+
 class Run:
     """The command on one output folder."""
 
-    def __init__(self, rows: Path, out: Path, *more: str) -> None:
+    def __init__(self, task: str, rows: Path, out: Path, *more: str, size: int = SHARD) -> None:
         self.out = out
-        self.command = [sys.executable, "-m", "blip3u_core.batch", "generate", "--in", str(rows)]
-        self.command += ["--out", str(out), *FEW.split(), *more]
+        self.command = [sys.executable, "-m", "blip3u_core.batch", task, *more]
+        self.command += ["--in", str(rows), "--out", str(out), "--shard-size", str(size)]
+        self.command += FEW.split()
 
     def start(self) -> subprocess.Popen:
         log = self.out.with_suffix(".log").open("ab")
@@ -77,7 +105,7 @@ class Run:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
         deadline = time.monotonic() + 60
-        while workers(self.out) and time.monotonic() < deadline:
+        while workers() and time.monotonic() < deadline:
             time.sleep(0.5)
         return self.shards()
 
@@ -85,8 +113,8 @@ class Run:
         return any(part.stat().st_size for part in self.out.glob(PART_NAMES) if part.exists())
 
 
-def workers(out: Path) -> list[int]:
-    """Processes of actors whose driver works on `out`, by Ray's titles."""
+def workers() -> list[int]:
+    """Processes of actors, by Ray's titles; on this machine there is one run at a time."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -107,7 +135,7 @@ def resident(process: int) -> int:
 
 
 def results(out: Path) -> dict[str, bytes]:
-    files = [*sorted(out.glob("*.tar")), out / "errors.jsonl"]
+    files = [*sorted(out.glob("0*")), out / "errors.jsonl"]
     return {file.name: file.read_bytes() for file in files}
 
 
@@ -131,57 +159,100 @@ def say(claim: str, found: str) -> None:
     print(f"| {claim} | {found} |", flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="a folder for the results")
-    parser.add_argument("--rows", type=int, default=2000)
-    options = parser.parse_args()
-    work: Path = options.work
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+def kills(work: Path, count: int) -> None:
     rows = work / "rows.jsonl"
-    make_rows(rows, options.rows)
-
-    here = Run(rows, work / "here")
-    say("sequential", f"{options.rows} rows in {here.finish():.0f} s")
+    make_rows(rows, count)
+    here = Run("generate", rows, work / "here")
+    say("sequential", f"{count} rows in {here.finish():.0f} s")
     wanted = results(here.out)
     bad = wanted["errors.jsonl"].count(b"\n")
-    assert bad == len(range(7, options.rows, 100))
+    assert bad == len(range(7, count, 100))
     found = keys(here.out)
-    assert len(found) == len(set(found)) == options.rows - bad
+    assert len(found) == len(set(found)) == count - bad
     say("every good key once; broken rows told", f"{len(found)}; {bad}")
 
-    speeds = {}
-    for actors in (1, 2):
-        run = Run(rows, work / f"ray{actors}", "--ray", "--actors", str(actors))
-        half = run.out
-        with run.until(lambda run=run, half=half: len(list(half.glob("*.tar"))) >= 4) as process:
-            early = {pid: resident(pid) for pid in workers(half)}
-            late = dict(early)
-            while process.poll() is None:
-                late |= {pid: resident(pid) or late.get(pid, 0) for pid in workers(half)}
-                time.sleep(0.5)
-        assert process.returncode == 0, run.out.with_suffix(".log").read_text()[-3000:]
-        assert results(run.out) == wanted
-        speeds[actors] = actors * pictures_a_cpu_second(run.out)
-        grown = ", ".join(f"{early[p] / 1e6:.0f} to {late[p] / 1e6:.0f} MB" for p in early)
-        say(f"{actors} actors: same bytes; memory of each after 4 shards to the end", grown)
+    speeds = {actors: throughput(rows, work / f"ray{actors}", actors, wanted) for actors in (1, 2)}
     say("pictures a CPU-second, 2 actors over 1", f"{speeds[2] / speeds[1]:.2f}")
 
-    run = Run(rows, work / "worker", "--ray", "--actors", "2")
+    run = Run("generate", rows, work / "worker", "--ray", "--actors", "2")
     with run.until(lambda: run.shards() >= 3) as process:
-        victim = workers(run.out)[0]
+        victim = workers()[0]
         os.kill(victim, signal.SIGKILL)
         assert process.wait() == 0, run.out.with_suffix(".log").read_text()[-3000:]
     assert results(run.out) == wanted
     say("kill -9 of a worker: the run ends by itself", "same bytes")
 
-    run = Run(rows, work / "driver", "--ray", "--actors", "2")
+    run = Run("generate", rows, work / "driver", "--ray", "--actors", "2")
     first = run.kill_driver(lambda: run.shards() >= 3)
     second = run.kill_driver(lambda: run.shards() >= first + 2 and run.writes())
     run.finish()
     assert results(run.out) == wanted
-    say(f"kill -9 of the driver at {first} and, during a write, at {second} shards", "same bytes")
+    found = keys(run.out)
+    assert len(found) == len(set(found)) == count - bad
+    say(
+        f"kill -9 of the driver at {first} and, during a write, at {second} shards",
+        f"every good key once, the same bytes: {len(found)}",
+    )
+
+
+def throughput(rows: Path, out: Path, actors: int, wanted: dict[str, bytes]) -> float:
+    """A whole run, compared and watched. Returns: pictures a CPU-second, of all actors."""
+    run = Run("generate", rows, out, "--ray", "--actors", str(actors))
+    with run.until(lambda: run.shards() >= 4) as process:
+        early = {pid: resident(pid) for pid in workers()}
+        late = dict(early)
+        while process.poll() is None:
+            late |= {pid: resident(pid) or late.get(pid, 0) for pid in workers()}
+            time.sleep(0.5)
+    assert process.returncode == 0, run.out.with_suffix(".log").read_text()[-3000:]
+    assert results(run.out) == wanted
+    grown = ", ".join(f"{early[p] / 1e6:.0f} to {late[p] / 1e6:.0f} MB" for p in early)
+    say(f"{actors} actors: same bytes; memory of each after 4 shards to the end", grown)
+    return actors * pictures_a_cpu_second(out)
+
+
+def verbs(work: Path) -> None:
+    bad = make_photos(work / "photos")
+    for name, words in VERBS.items():
+        place = work / name.replace(", ", "_")
+        here = Run(words[0], work / "photos", place / "here", *words[1:], size=PHOTOS_A_SHARD)
+        ray = Run(
+            *(words[0], work / "photos", place / "ray", *words[1:], "--ray"), size=PHOTOS_A_SHARD
+        )
+        place.mkdir()
+        here.finish()
+        ray.finish()
+        wanted = results(here.out)
+        assert len(wanted) == -(-PHOTOS // PHOTOS_A_SHARD) + 1
+        assert results(ray.out) == wanted
+        told = {json.loads(line)["key"] for line in wanted["errors.jsonl"].splitlines()}
+        assert told == ({"p04.png"} if words[0] in ("caption", "features") else bad)
+        say(f"{name}: {PHOTOS} pictures by Ray as sequential", f"same bytes; broken: {len(told)}")
+
+    (work / "twice.jsonl").write_text('{"key": "a", "prompt": "x"}\n' * 2)
+    run = Run("generate", work / "twice.jsonl", work / "twice", "--ray")
+    assert run.start().wait(600) == 1
+    assert "the key 'a' comes twice" in run.out.with_suffix(".log").read_text()
+    assert not run.shards()
+    say("a key that comes twice", "refused before Ray starts")
+
+
+PARTS = ("verbs", "kills")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="a folder for the results")
+    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--only", choices=PARTS)
+    options = parser.parse_args()
+    for part in [options.only] if options.only else PARTS:
+        shutil.rmtree(options.work / part, ignore_errors=True)
+        (options.work / part).mkdir(parents=True)
+        if part == "verbs":
+            verbs(options.work / part)
+        else:
+            kills(options.work / part, options.rows)
 
 
 if __name__ == "__main__":

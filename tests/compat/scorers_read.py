@@ -3,7 +3,8 @@
 FOLDER holds checkouts `geneval` (djghosh13), `ELLA` (TencentQQGYLab), `WISE`, `ImgEdit`
 (PKU-YuanGroup) and `Step1X-Edit` (stepfun-ai); none of their code is ours. Their own code walks the
 folders that `blip3u_core.export` writes; detectors and judges are stand-ins that count what they
-are shown. Needs pandas; what the scorers import beside it is replaced.
+are shown. Needs pandas and pyarrow; what the scorers import beside it is replaced. A checkout of
+`VLMEvalKit` (open-compass) there shows that its base class takes our model.
 """
 
 import argparse
@@ -21,11 +22,14 @@ from typing import Any
 from unittest.mock import MagicMock, patch
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from blip3u_core.export.__main__ import main as export
+from blip3u_core.run_settings import BUILT_IN
 
 FEW = ["--feature-steps", "1", "--decoder-steps", "1", "--batch-size", "4", "--device", "cpu"]
 SIDE = 128  # of blip3u-tiny's pictures
@@ -94,7 +98,7 @@ def geneval(scorers: Path, work: Path) -> str:
 
 
 def dpg(scorers: Path, work: Path) -> str:
-    files = sorted((scorers / "ELLA" / "dpg_bench" / "prompts").glob("*.txt"))[:NUM]
+    files = sorted((scorers / "ELLA" / "dpg_bench" / "prompts").glob("*.txt"))[-NUM:]  # words
     (work / "prompts").mkdir()
     for file in files:
         (work / "prompts" / file.name).write_text(file.read_text("utf-8"))
@@ -104,8 +108,12 @@ def dpg(scorers: Path, work: Path) -> str:
     with (work / "dpg.csv").open("w", newline="") as opened:
         writer = csv.writer(opened)
         writer.writerow(columns)
-        for stem in ("skipped", *(file.stem for file in files)):  # its reader skips a line
-            writer.writerow([stem, "", "", 1, "0,0", "", "", "entity - whole (x)", "Is it so?"])
+        for file in (files[0], *files):  # its reader skips the first row
+            row = [file.stem, file.read_text("utf-8"), "", 1, "0,0", "", "", "entity - whole (x)"]
+            writer.writerow([*row, "Is it so?"])
+    draw("dpg", work / "dpg.csv", work / "of_table")
+    for picture in (work / "out").iterdir():
+        assert (work / "of_table" / picture.name).read_bytes() == picture.read_bytes()
     seen = []
     with stubs("accelerate", "accelerate.utils"):
         module = load(scorers / "ELLA" / "dpg_bench" / "compute_dpg_bench.py")
@@ -184,9 +192,12 @@ def gedit(scorers: Path, work: Path) -> str:
          "instruction_language": language, "input_image": "source.png"}
         for n in range(NUM) for language in ("en", "cn")
     ]  # fmt: skip
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    (work / "gedit.jsonl").write_text(lines)
-    draw("gedit", work / "gedit.jsonl", work / "results", "--model-name", "mine")
+    picture = {"bytes": (work / "source.png").read_bytes(), "path": "source.png"}
+    columns = {"input_image": picture, "input_image_raw": picture, "Intersection_exist": True}
+    table = pa.Table.from_pylist([row | columns for row in rows])  # as the data set has them
+    (work / "data").mkdir()
+    pq.write_table(table, work / "data" / "train-00000-of-00001.parquet")
+    draw("gedit", work / "data", work / "results", "--model-name", "mine")
     shown = []
     with stubs("viescore", "megfile", "datasets"):
         module = load(scorers / "Step1X-Edit" / "GEdit-Bench" / "test_gedit_score.py")
@@ -206,7 +217,31 @@ def gedit(scorers: Path, work: Path) -> str:
     return f"{len(shown)} pairs of {len(rows)} edits"
 
 
-CHECKS: tuple[Callable[[Path, Path], str], ...] = (geneval, dpg, wise, imgedit, gedit)
+def vlmevalkit(scorers: Path, work: Path) -> str:
+    """Its base class prepares a message, our class answers it."""
+    Image.new("RGB", (96, 96), "beige").save(work / "picture.png")
+
+    def parse_file(text: str) -> tuple[str | None, str]:
+        return ("image/png", text) if Path(text).is_file() else (None, text)
+
+    with stubs("vlmeval", "vlmeval.dataset", "vlmeval.smp", "vlmeval.vlm", "vlmeval.vlm.base"):
+        sys.modules["vlmeval.smp"].parse_file = parse_file
+        base = load(scorers / "VLMEvalKit" / "vlmeval" / "vlm" / "base.py")
+        sys.modules["vlmeval.vlm.base"] = base
+        from blip3u_core.harnesses.vlmevalkit import Blip3U
+
+        model = Blip3U(str(BUILT_IN), max_new_tokens=8, dtype="fp32")
+        said = [
+            model.generate([str(work / "picture.png"), "What is this?"]),
+            model.generate([{"type": "text", "value": "What is a star?"}], dataset="MMBench"),
+        ]
+    assert all(said), said
+    return f"{len(said)} of 2 messages"
+
+
+CHECKS: tuple[Callable[[Path, Path], str], ...] = (
+    geneval, dpg, wise, imgedit, gedit, vlmevalkit,
+)  # fmt: skip
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ import torch
 from PIL import Image
 
 from blip3u_core.batch import __main__ as command
+from blip3u_core.batch import on_ray, shards
 from blip3u_core.batch import run as batch_run
-from blip3u_core.batch import shards
-from blip3u_core.batch.plan import seed_of
+from blip3u_core.batch.on_ray import RayWorker
+from blip3u_core.batch.plan import seed_of, shard_names
 from blip3u_core.batch.rows import Columns, Row, open_row_picture, read_rows
+from blip3u_core.batch.tasks import Job
 from blip3u_core.pipeline import Pipeline
 from blip3u_core.run_settings import BUILT_IN
 
@@ -195,6 +198,28 @@ def test_photos_are_captioned_encoded_and_edited(tmp_path: Path, photos: Path) -
     edited = members(run("edit", photos, tmp_path / "e", *FEW[:4])["000000.tar"])
     assert Image.open(io.BytesIO(edited["one%2Epng.png"])).size == (90, 60)
     assert errors_in(tmp_path / "e")["b/two.jpg"] == "its text is empty"
+
+
+@pytest.mark.parametrize(
+    ("task", "more"),
+    [("edit", FEW), ("edit", ["--edit-by", "flow", *FEW]), ("caption", []), ("features", [])],
+)
+def test_an_actor_of_ray_makes_the_same_shards(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, task: str, more: list[str]
+) -> None:
+    """Ray itself is in tests/compat/ray_batches.py; here its actor works in this process."""
+
+    def run_on_ray(out: Path, job: Job, actors: int, address: str | None) -> None:
+        plain = json.loads(json.dumps(asdict(job)))  # as it travels
+        worker = RayWorker(plain, str(out))
+        logs = [worker({"shard": np.array([name])}) for name in shard_names(out)]
+        assert sum(int(log["rows"][0]) for log in logs) == 3
+
+    monkeypatch.setattr(on_ray, "run_on_ray", run_on_ray)
+    more = [*more, "--max-new-tokens", "8"]
+    assert run(task, photos, tmp_path / "ray", *more, "--ray") == run(
+        task, photos, tmp_path / "here", *more
+    )
 
 
 def test_features_are_those_of_the_tower(tmp_path: Path, photos: Path, pipeline: Pipeline) -> None:

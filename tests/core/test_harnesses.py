@@ -189,9 +189,22 @@ def test_loglikelihood_of_choices_of_targets_and_without_a_picture(
     questions = [Question(TEXT, (pictures[0],)), Question(TEXT, (pictures[1],)), Question("")]
     wanted = likelihoods(pipeline, questions, [" blue", "red", "red"])
     found = model.loglikelihood(requests)
-    assert [greedy for _, greedy in found] == [greedy for _, greedy in wanted]
-    scores = [[score for score, _ in pairs] for pairs in (found, wanted)]
-    assert scores[0] == pytest.approx(scores[1], abs=1e-3)  # in other batches
+    assert [greedy for _, greedy in found] == [row.is_greedy for row in wanted]
+    losses = [-row.log_probability / row.num_tokens for row in wanted]
+    assert [loss for loss, _ in found] == pytest.approx(losses, abs=1e-3)  # in other batches
+
+
+def test_the_choice_that_lmms_eval_takes_is_the_likeliest(
+    model: Any, pictures: list[Image.Image]
+) -> None:
+    """Its evaluator takes the least of what loglikelihood returns."""
+    text = "How many shapes are there?"
+    (said,) = model.generate_until([request(text, FEW, visuals, 0, "task", "test")])
+    choices = ["forty-two elephants", said, "purple"]
+    pairs = model.loglikelihood(
+        [request(text, choice, visuals, 0, "task", "test") for choice in choices]
+    )
+    assert min(choices, key=lambda choice: pairs[choices.index(choice)]) == said
 
 
 # -------------------------------------------------------------------------- likelihoods
@@ -213,9 +226,10 @@ def test_likelihood_is_the_sum_over_tokens_each_after_those_before(
         scores = llm.logits(prefill(llm, [context]).hidden[:, -1]).log_softmax(-1)[0]
         total += float(scores[token])
         greedy &= int(scores.argmax()) == token
-    ((found, is_greedy),) = likelihoods(pipeline, [Question(TEXT, (pictures[0],))], [answer])
-    assert found == pytest.approx(total, abs=1e-3)
-    assert is_greedy == greedy
+    (found,) = likelihoods(pipeline, [Question(TEXT, (pictures[0],))], [answer])
+    assert found.log_probability == pytest.approx(total, abs=1e-3)
+    assert found.num_tokens == len(tokens)
+    assert found.is_greedy == greedy
 
 
 def test_what_greedy_decoding_writes_is_greedy_and_likelier(
@@ -223,13 +237,13 @@ def test_what_greedy_decoding_writes_is_greedy_and_likelier(
 ) -> None:
     question = Question(TEXT, (pictures[0],))
     (said,) = answer_all(pipeline, [question], SamplingParams(max_new_tokens=12))
-    pairs = likelihoods(pipeline, [question] * 3, [said, "purple nonsense", ""])
-    assert [greedy for _, greedy in pairs] == [True, False, True]
-    assert pairs[0][0] > pairs[1][0]
-    assert pairs[2][0] == 0
+    rows = likelihoods(pipeline, [question] * 3, [said, "purple nonsense", ""])
+    assert [row.is_greedy for row in rows] == [True, False, True]
+    assert rows[0].log_probability > rows[1].log_probability
+    assert rows[2] == (0, 0, True)
     # In a batch of other lengths each keeps its value.
     (single,) = likelihoods(pipeline, [question], ["purple nonsense"])
-    assert pairs[1][0] == pytest.approx(single[0], abs=1e-3)
+    assert rows[1].log_probability == pytest.approx(single.log_probability, abs=1e-3)
 
 
 # -------------------------------------------------------------------------- VLMEvalKit
