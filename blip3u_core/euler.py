@@ -12,6 +12,8 @@ from torch import Tensor
 
 Velocity = Callable[[Tensor, int], Tensor]  # (x, number of the step) -> dx / dsigma, shaped like x
 OnStep = Callable[[int, int], None]  # (done, total); what it raises ends the sampling
+# (velocity, x at the first sigma, sigmas (S + 1,), on_step) -> x at the last sigma
+Integrate = Callable[[Velocity, Tensor, Tensor, OnStep | None], Tensor]
 
 
 def guide(cond: Tensor, uncond: Tensor, scale: float | Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .atomic_files import write_atomically
+from .decoder.solvers import SAMPLER_ORDERS, SCHEDULER_OPTIONS
 from .features.flow import item_noise
 from .language.context import Context
 from .pipeline import Pipeline
@@ -20,7 +21,15 @@ from .weights.json_files import read_json
 BUILT_IN = Path(__file__).parents[1] / "models" / "blip3u-tiny"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CHUNK = 1 << 20
-DRAW_OPTIONS = ("feature_steps", "feature_guidance", "decoder_steps", "decoder_guidance", "size")
+DRAW_OPTIONS = (
+    "feature_steps",
+    "feature_guidance",
+    "decoder_steps",
+    "decoder_guidance",
+    "sampler_name",
+    "scheduler",
+    "size",
+)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +50,8 @@ def add_draw_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--feature-guidance", type=float)
     parser.add_argument("--decoder-steps", type=int)
     parser.add_argument("--decoder-guidance", type=float)
+    parser.add_argument("--sampler-name", choices=SAMPLER_ORDERS, help="of the decoder")
+    parser.add_argument("--scheduler", choices=SCHEDULER_OPTIONS, help="of the decoder")
     parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
 
 

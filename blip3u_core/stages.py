@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .decoder.decoder import NEGATIVE_PROMPT, Decoder, UNetCondition
+from .decoder.solvers import CHECKPOINT, EULER
 from .euler import OnStep
 from .features.config import NextDiTConfig
 from .features.eva_clip import EvaClip, EvaClipConfig, stretch_pictures
@@ -43,6 +44,8 @@ class DrawSettings:
     decoder_denoise: float = 1.0  # below 1: begin from the picture that is given
     size: tuple[int, int] | None = None  # (height, width); None is the checkpoint's own
     batch_size: int = 8  # pictures at once
+    sampler_name: str = EULER  # of the decoder, see decoder/solvers.py
+    scheduler: str = CHECKPOINT
 
     def __post_init__(self) -> None:
         if self.size is not None:  # a list, where settings were JSON
@@ -186,6 +189,8 @@ class Stages:
                 None if latents is None else latents[part],
                 None if redraw is None else redraw[part].to(self.device),
                 self.on_step,
+                options.sampler_name,
+                options.scheduler,
             )
             pictures.append(self.decoder.to_pictures(drawn).cpu())
         return torch.cat(pictures)

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..euler import OnStep, euler, guide
+from ..euler import Integrate, OnStep, euler, guide
 from ..features.grid import features_to_tokens, pooled_features
 from ..weights.assign import assign_weights
 from ..weights.checkpoint import Checkpoint
 from ..weights.stage import Stage
 from .noise_schedule import NoiseSchedule
+from .solvers import CHECKPOINT, EULER, choose_solver
 from .unet_config import UNetConfig, check_same_latents
 from .vae import Vae, VaeConfig
 
@@ -75,6 +76,7 @@ def integrate_guided_diffusion(
     guidance_scale: float,
     keep: KeepPlaces | None = None,
     on_step: OnStep | None = None,
+    integrate: Integrate = euler,
 ) -> Tensor:
     """Carry `start` from the first sigma to the last along the guided clean estimate.
 
@@ -84,6 +86,7 @@ def integrate_guided_diffusion(
         start: x at sigmas[0].
         sigmas: (S + 1,), strictly falling.
         guidance_scale: 1 = conditional only, above 1 away from the null.
+        integrate: how the steps are made.
 
     Returns: x at the last sigma, same shape as `start`.
     Source: Euler's method of EDM (Karras et al. 2022, algorithm 1 without churn).
@@ -97,7 +100,7 @@ def integrate_guided_diffusion(
             clean = torch.lerp(keep.latent, clean, keep.mask)
         return (x - clean) / sigma
 
-    return euler(velocity, start, sigmas, on_step)
+    return integrate(velocity, start, sigmas, on_step)
 
 
 class Decoder:
@@ -150,6 +153,8 @@ class Decoder:
         source: Tensor | None = None,
         mask: Tensor | None = None,
         on_step: OnStep | None = None,
+        sampler_name: str = EULER,
+        scheduler: str = CHECKPOINT,
     ) -> Tensor:
         """Draw scaled latents (B, L, h, w).
 
@@ -157,10 +162,12 @@ class Decoder:
             noise: standard normal (B, L, h, w).
             source: scaled latents to begin from when `denoise` is below 1, or to keep.
             mask: (B or 1, 1, h, w), 1 = redraw, 0 = keep the source.
+            sampler_name, scheduler: see `solvers`; the reference's own if not given.
 
-        Raises: ValueError if the number of steps is out of range.
+        Raises: ValueError if the number of steps is out of range, or a name is not known.
         """
-        sigmas = self.schedule.sigmas(steps, denoise).to(noise)
+        way = choose_solver(self.schedule, sampler_name, scheduler, steps, denoise)
+        integrate, sigmas, timesteps = way[0], way[1].to(noise), way[2]
         if not len(sigmas):
             return torch.zeros_like(noise) if source is None else source
         if source is None:
@@ -168,11 +175,9 @@ class Decoder:
         else:
             start = source + sigmas[0] * noise
         keep = None if source is None or mask is None else KeepPlaces(source, mask.to(noise))
-        predict = self.predictor(
-            condition, null_condition, sigmas, self.schedule.timesteps(steps, denoise)
-        )
+        predict = self.predictor(condition, null_condition, sigmas, timesteps)
         return integrate_guided_diffusion(
-            predict, noise, start, sigmas, guidance_scale, keep, on_step
+            predict, noise, start, sigmas, guidance_scale, keep, on_step, integrate
         )
 
     def predictor(

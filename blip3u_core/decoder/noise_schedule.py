@@ -98,6 +98,11 @@ class NoiseSchedule:
         sigmas = np.interp(times, places, self.train_sigmas.numpy())
         return torch.from_numpy(np.append(sigmas, 0.0).astype(np.float32))
 
+    def nearest_timesteps(self, sigmas: Tensor) -> Tensor:
+        """The training timesteps whose log sigma is nearest, shaped like `sigmas`, float32."""
+        apart = sigmas.log()[..., None] - self.train_sigmas.log()
+        return apart.abs().argmin(-1).float()
+
     def start_scale(self, sigma: float) -> float:
         """What standard normal noise is multiplied with to begin at `sigma` without a picture."""
         return math.sqrt(sigma**2 + 1) if self.timestep_spacing == "leading" else sigma

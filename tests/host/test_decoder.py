@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from harness.comfy import GraphError, Host
+from blip3u_core.pipeline import Pipeline
+from harness.comfy import ORACLE, GraphError, Host
 from harness.decoding import CHAIN, Parts
 from harness.graph import Graph, Link, output, tensors
 
@@ -91,6 +92,29 @@ def test_any_sampler_and_schedule_of_the_host(
     )
     assert_close(ours, stock, **SAME)
     assert_close(three[1:2], second, **SAME)
+
+
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m"])
+def test_the_pipeline_solves_as_the_host_does(host: Host, made: str, sampler: str) -> None:
+    """Two implementations of each: diffusers' solver on diffusers' UNet, the host's on its own."""
+    parts = Parts(Graph(), made)
+    chosen = {"sampler_name": sampler, "scheduler": "karras"}
+    drawn, moved = tensors(
+        host,
+        parts.graph,
+        parts.decode(**chosen, steps=9),
+        parts.decode(**chosen, source_image=parts.source(), denoise=0.5),
+    )
+    pipeline = Pipeline.from_checkpoint(ORACLE / "checkpoint")
+    values = load_file(made)
+    features, negative = values["c10.features"], values["c10.negative"]
+    plain = pipeline.decode(features, negative, seed=3, decoder_steps=9, size=(32, 32), **chosen)
+    assert_close(plain, drawn, **REFERENCE)
+    plain = pipeline.decode(
+        features.expand(2, -1, -1, -1), negative, source=values["image"], seed=3,
+        decoder_steps=4, decoder_denoise=0.5, size=(32, 32), **chosen,
+    )  # fmt: skip
+    assert_close(plain, moved, **REFERENCE)
 
 
 def test_decode_equals_its_stock_chain_from_a_picture(host: Host, made: str) -> None:
