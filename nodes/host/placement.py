@@ -90,7 +90,7 @@ def quantized_formats() -> frozenset[str]:
     if not hasattr(comfy.ops, "mixed_precision_ops") or "want_requant" not in casts:
         return frozenset()
     has_kernels = hasattr(getattr(comfy.ops, "QuantizedTensor", None), "from_float")
-    return frozenset(comfy.ops.QUANT_ALGOS) if has_kernels else frozenset()
+    return frozenset(getattr(comfy.ops, "QUANT_ALGOS", ()) if has_kernels else ())
 
 
 def main_dtype(stage: Stage) -> torch.dtype:
