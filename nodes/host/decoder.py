@@ -29,12 +29,13 @@ from .parts import present
 from .patchers import patcher_for
 from .placement import Placement, place_stage
 from .progress import check_interrupted
-from .refused import refuse_options, refuse_patches
+from .refused import refuse_concat, refuse_noise, refuse_options, refuse_patches
 from .unet_config import host_unet_config
 
 SDXL_SCALE = 0.13025
 SCORES_AT_ONCE = 2**28  # of queries and keys: a second or two of a processor, then Cancel counts
 DECODER = "the decoder"  # in messages
+PLACES = "blip3u_places"  # of a conditioning: how many tokens its grid of features has
 OTHERS_BLOCKS = frozenset({"dit"})  # transformer blocks; the UNet calls every other patch
 
 
@@ -119,7 +120,9 @@ class ClipFeatureDecoder(SDXL):
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         refuse_options(kwargs, DECODER)
+        refuse_noise(self.model_sampling, DECODER, flow=False)
         self._check_conditioning(kwargs.get("cross_attn"), kwargs.get("pooled_output"))
+        refuse_concat(kwargs["cross_attn"].shape[1], kwargs.get(PLACES), DECODER)
         return super().extra_conds(**kwargs)
 
     def apply_model(self, *args: Any, transformer_options: Any = None, **kwargs: Any) -> Tensor:

@@ -32,7 +32,13 @@ from .memory import report_fit, report_samplings
 from .parts import present
 from .patchers import patcher_for
 from .placement import place_stage
-from .refused import refuse_options, refuse_patches
+from .refused import (
+    refuse_concat,
+    refuse_control,
+    refuse_noise,
+    refuse_options,
+    refuse_patches,
+)
 
 # Divisible by every usual number of steps, so that the host's `simple` picks the exact sigmas.
 TABLE_SIZE = 50_400
@@ -226,6 +232,8 @@ class ClipFeatureDiT(BaseModel):
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         refuse_options(kwargs, DIT)
+        refuse_control(kwargs, DIT)
+        refuse_noise(self.model_sampling, DIT, flow=True)
         tokens = self._checked_tokens(kwargs.get("cross_attn"), kwargs["noise"])
         # Weight hooks change the weights from step to step, training needs every step's graph.
         if kwargs.get("hooks") is not None or torch.is_grad_enabled():
@@ -280,6 +288,7 @@ class ClipFeatureDiT(BaseModel):
             )
         check_visual_tokens(tokens, config)
         side, channels = config.input_size, config.in_channels
+        refuse_concat(tokens.shape[1], side**2, DIT)  # a query for each place of the grid
         expected = f"expected CLIP features (B, {channels}, {side}, {side})"
         advice = "Make the latent with Empty CLIP Features, or take it from a CLIP Feature Sampler."
         if noise.ndim != 4 or noise.shape[1] != channels:

@@ -13,7 +13,7 @@ from ...blip3u_core.decoder.decoder import CROP, ORIGINAL_SIZE
 from ...blip3u_core.decoder.sizes import size_of_ratio
 from ...blip3u_core.features.grid import features_to_tokens, pooled_features
 from .canvas import Canvas, Start, start_on
-from .decoder import decoder_of
+from .decoder import PLACES, decoder_of
 from .item_sampling import sample_items
 from .parts import present
 
@@ -44,6 +44,7 @@ def feature_conditioning(features: Tensor, sizes: PictureSizes) -> Conditioning:
         )
     extra = {
         "pooled_output": pooled_features(features),
+        PLACES: features.shape[2] * features.shape[3],
         "height": sizes.original[0],
         "width": sizes.original[1],
         "crop_h": sizes.crop[0],

@@ -45,6 +45,10 @@ def test_renorm_cfg_asks_the_network_for_its_channels(host: Host) -> None:
     assert smaller.norm() < plain.norm()
 
 
+FEW: dict[str, Any] = {
+    "seed": 3, "steps": 2, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal",
+    "denoise": 1.0,
+}  # fmt: skip
 REFUSED_ON_DIT: dict[str, dict[str, Any]] = {
     "SkipLayerGuidanceSD3": {
         "layers": "0", "scale": 3.0, "start_percent": 0.0, "end_percent": 1.0
@@ -75,11 +79,78 @@ def test_guidance_that_no_network_of_ours_reads_is_refused(host: Host) -> None:
         tensors(host, graph, drawn)
 
 
-def test_skip_layer_guidance_is_refused_on_the_decoder(host: Host) -> None:
-    made = host.base / "made.safetensors"
-    save_file(made_tensors(), made)
+@pytest.mark.parametrize("option", ["control", "unclip_conditioning", "clip_vision_output"])
+def test_options_that_the_dit_does_not_read_are_refused(host: Host, option: str) -> None:
     graph = Graph()
-    parts = Parts(graph, str(made))
+    conditioning = dict(tokens(graph))
+    positive = conditioning["positive"]
+    conditioning["positive"] = graph.add("TestOption", conditioning=positive, option=option)
+    drawn = feature_sampler(graph, load(graph), conditioning, steps=2)
+    with pytest.raises(GraphError, match=f"carries {option}, which the feature DiT does not read"):
+        tensors(host, graph, drawn)
+
+
+def concat(graph: Graph, conditioning: Any) -> Any:
+    return graph.add(
+        "ConditioningConcat", conditioning_to=conditioning, conditioning_from=conditioning
+    )
+
+
+def test_two_sets_of_tokens_behind_each_other_are_refused(host: Host) -> None:
+    """Neither network draws anything from them; ConditioningCombine draws what both say."""
+    graph = Graph()
+    conditioning = dict(tokens(graph))
+    conditioning["positive"] = concat(graph, conditioning["positive"])
+    drawn = feature_sampler(graph, load(graph), conditioning, steps=2)
+    with pytest.raises(
+        GraphError,
+        match=r"holds 128 tokens, expected at most 64 for the feature DiT.*ConditioningCombine",
+    ):
+        tensors(host, graph, drawn)
+    graph, parts = decoder_parts(host)
+    pair = parts.conditioning()
+    pair["positive"] = concat(graph, pair["positive"])
+    drawn = graph.add("KSampler", model=parts.decoder, latent_image=parts.empty(), **pair, **FEW)
+    with pytest.raises(
+        GraphError,
+        match=r"holds 128 tokens, expected at most 64 for the decoder.*ConditioningCombine",
+    ):
+        tensors(host, graph, drawn)
+
+
+def test_another_kind_of_noise_is_refused(host: Host) -> None:
+    graph = Graph()
+    bent = graph.add("ModelSamplingDiscrete", model=load(graph), sampling="eps", zsnr=False)
+    drawn = feature_sampler(graph, bent, tokens(graph), steps=2)
+    with pytest.raises(GraphError, match=r"EPS, expected that of flow.*ModelSamplingSD3"):
+        tensors(host, graph, drawn)
+    graph, parts = decoder_parts(host)
+    bent = graph.add("ModelSamplingSD3", model=parts.decoder, shift=3.0)
+    with pytest.raises(GraphError, match=r"CONST, expected that of diffusion.*Discrete"):
+        tensors(host, graph, parts.k_sampler(bent))
+
+
+def test_scaled_positions_are_refused(host: Host) -> None:
+    if "ScaleROPE" not in host.get("/object_info"):
+        pytest.skip("this host has no ScaleROPE")
+    graph = Graph()
+    scales = {f"{kind}_{axis}": 2.0 for kind in ("scale", "shift") for axis in "xyt"}
+    model = graph.add("ScaleROPE", model=load(graph), **scales)
+    drawn = feature_sampler(graph, model, tokens(graph), steps=2)
+    with pytest.raises(GraphError, match="carries rope_options"):
+        tensors(host, graph, drawn)
+
+
+def decoder_parts(host: Host) -> tuple[Graph, Parts]:
+    made = host.base / "made.safetensors"
+    if not made.exists():
+        save_file(made_tensors(), made)
+    graph = Graph()
+    return graph, Parts(graph, str(made))
+
+
+def test_skip_layer_guidance_is_refused_on_the_decoder(host: Host) -> None:
+    graph, parts = decoder_parts(host)
     settings = REFUSED_ON_DIT["SkipLayerGuidanceSD3"]
     model = graph.add("SkipLayerGuidanceSD3", model=parts.decoder, **settings)
     drawn = parts.chain(graph.add("RandomNoise", noise_seed=1), 2, model)

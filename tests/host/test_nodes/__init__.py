@@ -12,6 +12,7 @@ import comfy.model_patcher
 import folder_paths
 import torch
 from aiohttp import web
+from comfy.controlnet import ControlBase
 from comfy_api.v0_0_2 import ComfyExtension, io
 from safetensors.torch import load_file, save_file
 from server import PromptServer
@@ -90,6 +91,23 @@ class TestConditioning(io.ComfyNode):
     def execute(cls, file: str, key: str, pooled_key: str) -> io.NodeOutput:
         extra = {"pooled_output": read(file, pooled_key).float()} if pooled_key else {}
         return io.NodeOutput([[read(file, key).float(), extra]])
+
+
+class TestOption(io.ComfyNode):
+    """A conditioning with one option more, as stock nodes set them: an idle ControlNet."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TestOption",
+            category="test",
+            inputs=[io.Conditioning.Input("conditioning"), io.String.Input("option")],
+            outputs=[io.Conditioning.Output()],
+        )
+
+    @classmethod
+    def execute(cls, conditioning: list, option: str) -> io.NodeOutput:
+        return io.NodeOutput([[t, {**more, option: ControlBase()}] for t, more in conditioning])
 
 
 class TestImage(io.ComfyNode):
@@ -305,6 +323,7 @@ class TestExtension(ComfyExtension):
             TestLatent,
             TestSigmas,
             TestConditioning,
+            TestOption,
             TestImage,
             TestMask,
             TestPeek,
