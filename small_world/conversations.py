@@ -5,6 +5,7 @@ says.
 """
 
 import random
+import re
 from dataclasses import dataclass
 
 from blip3u_core.language.prompt import (
@@ -21,7 +22,7 @@ from small_world.free_captions import (
 )
 from small_world.free_edits import free_edit
 from small_world.free_questions import free_question
-from small_world.language import sample_caption, with_article
+from small_world.language import Caption, Names, sample_caption, with_article
 from small_world.questions import reply
 from small_world.riddles import COLOR_CLUES, SHAPE_CLUES
 from small_world.samples import Sample, Turn, assistant, caption_sample, dialogue_sample, user
@@ -54,6 +55,7 @@ CHAT = (
                                       "draw something", "?",
                                       "yes", "no", "maybe", "draw me a picture")),
 )  # fmt: skip
+AS_WELL = re.compile(r"\b(?:put|then)\b")
 UNDO = ("undo", "undo that", "undo it", "undo the last change", "go back one step",
         "take that back", "no, back",
         "the one before, please", "no, as it was before", "go back", "revert that",
@@ -68,6 +70,7 @@ class Step:
     message: Turn
     answer: Turn
     scene: Scene | None = None
+    names: Names = ()  # the words for what is at each cell of `scene`
 
 
 def say(text: str) -> Turn:
@@ -82,16 +85,21 @@ def refusal(thing: str) -> str:
     return f"{KNOWN}, not {thing}."
 
 
-def draw_step(rng: random.Random, split: str, whole: bool) -> Step:
-    if whole:
-        caption = whole_caption(rng, sample_scene(rng, split))
-        return Step("draw", say(caption.text), drawing("", caption.scene), caption.scene)
-    caption = sample_free_caption(rng, split) if rng.random() < 0.75 else sample_caption(rng, split)
-    while not caption.scene.objects and any(
-        f" {thing}" in caption.text.lower() for thing in UNKNOWN
-    ):
-        caption = sample_free_caption(rng, split)  # what is not known is said, not drawn
-    return Step("draw", say(caption.text), drawing("", caption.scene), caption.scene)
+def any_caption(rng: random.Random, split: str, whole: bool) -> Caption:
+    if whole or rng.random() < 0.35:
+        return whole_caption(rng, sample_scene(rng, split))
+    return sample_free_caption(rng, split) if rng.random() < 0.7 else sample_caption(rng, split)
+
+
+def draw_step(rng: random.Random, split: str, whole: bool, after_picture: bool) -> Step:
+    """A new picture; of what is not known it is said so, and what may mean "as well" is no wish."""
+    while True:
+        caption = any_caption(rng, split, whole)
+        text = caption.text.lower()
+        unknown = not caption.scene.objects and any(f" {thing}" in text for thing in UNKNOWN)
+        if not unknown and not (after_picture and AS_WELL.search(text)):
+            break
+    return Step("draw", say(caption.text), drawing("", caption.scene), caption.scene, caption.names)
 
 
 def refuse_step(rng: random.Random) -> Step:
@@ -106,7 +114,10 @@ def ask_step(rng: random.Random, scene: Scene) -> Step:
 
 
 def edit_step(rng: random.Random, scene: Scene, split: str) -> Step:
+    """A change; "draw a star" alone would be a new picture."""
     edit = free_edit(rng, scene, split)
+    while edit.kind == "add" and re.search(r"\bdraw\b(?<!also draw)", edit.instruction.lower()):
+        edit = free_edit(rng, scene, split)
     return Step("edit", say(edit.instruction), drawing("", edit.target), edit.target)
 
 
@@ -181,10 +192,10 @@ def sample_conversation(
         if scenes:
             weights |= {"ask": 3.0, "edit": 3.2}
         if len(scenes) > 1:
-            weights["undo"] = 0.6
+            weights["undo"] = 0.6 if whole else 1.2
         kind = rng.choices(tuple(weights), tuple(weights.values()))[0]
         if kind == "draw":
-            step = draw_step(rng, split, whole)
+            step = draw_step(rng, split, whole, bool(scenes))
             scenes = [step.scene]
         elif kind == "ask":
             step = ask_step(rng, scenes[-1])
@@ -215,14 +226,15 @@ def brought_picture(rng: random.Random, split: str, length: int) -> list[Step]:
 
 
 def conversation_sample(rng: random.Random, split: str = "train") -> Sample:
-    """Half of them learn all the answers, half draw one of the pictures."""
+    """Two of five learn all the answers, three draw one of the pictures."""
     make = brought_picture if rng.random() < 0.15 else sample_conversation
-    steps = make(rng, split, rng.choice((1, 2, 2, 3, 3, 4, 5)))
+    steps = make(rng, split, rng.choice((1, 2, 3, 3, 4, 5, 5)))
     drawn = [i for i, step in enumerate(steps) if step.scene is not None]
-    if drawn and rng.random() < 0.5:
+    if drawn and rng.random() < 0.6:
         last = rng.choice(drawn)
         turns = [turn for step in steps[:last] for turn in (step.message, step.answer)]
-        return dialogue_sample("converse", [*turns, steps[last].message], steps[last].scene)
+        end = steps[last]
+        return dialogue_sample("converse", [*turns, end.message], end.scene, end.names)
     turns = [turn for step in steps for turn in (step.message, step.answer)]
     return dialogue_sample("converse", turns)
 
@@ -232,6 +244,14 @@ def conversation_sample(rng: random.Random, split: str = "train") -> Sample:
 
 def free_caption_sample(rng: random.Random, split: str = "train") -> Sample:
     return caption_sample("caption", sample_free_caption(rng, split))
+
+
+def whole_caption_sample(rng: random.Random, split: str = "train") -> Sample:
+    """As Text to Image or as Converse asks for it."""
+    caption = whole_caption(rng, sample_scene(rng, split))
+    if rng.random() < 0.5:
+        return caption_sample("caption", caption)
+    return dialogue_sample("caption", [say(caption.text)], caption.scene, caption.names)
 
 
 def related_caption_sample(rng: random.Random, split: str = "train") -> Sample:

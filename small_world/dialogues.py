@@ -19,6 +19,7 @@ from small_world.conversations import (
     free_edit_sample,
     free_question_sample,
     related_caption_sample,
+    whole_caption_sample,
 )
 from small_world.edits import (
     Edit,
@@ -201,6 +202,7 @@ SAMPLERS: dict[str, Callable[[random.Random, str], Sample]] = {
     "free_question": free_question_sample,
     "converse": conversation_sample,
     "related": related_caption_sample,
+    "whole_caption": whole_caption_sample,
 }
 MIX = {
     "caption": 6.0,
@@ -210,14 +212,15 @@ MIX = {
     "describe": 0.7,
     "edit_plan": 5.0,
     "riddle": 1.5,
-    "dialogue": 4.0,
+    "dialogue": 8.0,
     "story": 5.0,
     "talk": 0.3,
-    "free_caption": 8.0,
-    "free_edit": 7.0,
-    "free_question": 7.0,
-    "converse": 11.0,
-    "related": 7.0,
+    "free_caption": 7.0,
+    "free_edit": 8.0,
+    "free_question": 6.0,
+    "converse": 18.0,
+    "related": 5.0,
+    "whole_caption": 9.0,
 }
 
 

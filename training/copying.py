@@ -15,6 +15,7 @@ PHRASE = re.compile(
     rf" ({'|'.join(PLACE_PHRASES)})"
 )
 GROUPS = (1, 2, 3, 4)  # size, colour, shape, place
+REFUSED = re.compile(r", not an? (\w+)\.")  # what is not known is named as it was asked for
 LIKE = 2  # so many of the four must agree
 
 
@@ -30,6 +31,9 @@ def copied_words(text: str, first: int, last: int) -> dict[int, int]:
     """
     earlier = [match for match in PHRASE.finditer(text) if match.end() <= first]
     result: dict[int, int] = {}
+    for match in REFUSED.finditer(text, first, last):
+        begin = text.lower().rfind(match[1], 0, first)
+        result |= {match.start(1) + i: begin + i for i in range(len(match[1]))}
     for match in PHRASE.finditer(text, first, last) if earlier else ():
         best = max(reversed(earlier), key=lambda other: likeness(match, other))
         alike = likeness(match, best)[0] >= LIKE

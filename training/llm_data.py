@@ -72,7 +72,7 @@ class QueryPlaces(NamedTuple):
 
     copied: Tensor  # the pad of the query's own cell in the last picture
     named: Tensor  # the last mention of the cell, else `[IMG]`
-    touched: Tensor  # `[IMG]` for a cell that the drawing changes, else the cell's pad
+    touched: Tensor  # `[IMG]`, or the pad to go back to, if the drawing changes it, else its pad
     changed: Tensor  # bool, which cells those are
     meant: int  # the pad of the one object that is taken or altered
 
@@ -81,13 +81,16 @@ def query_places(sequence: Sequence_, first: int) -> QueryPlaces:
     """Of a sequence with a drawing, of which the `first` tokens are left out."""
     nine, sign = torch.arange(9), len(sequence.ids) - first - 1
     last = sequence.starts[-1] - first + nine if sequence.starts else nine * 0 - 1
-    changed, meant = torch.zeros(9, dtype=torch.bool), -1
+    changed, meant, earlier = torch.zeros(9, dtype=torch.bool), -1, []
     if sequence.shown:
         taken, cells = changed_cells(sequence.shown[-1], sequence.drawn)
         changed[cells] = True
+        earlier = [i for i, scene in enumerate(sequence.shown[:-1]) if scene == sequence.drawn]
         meant = int(last[taken[0]]) if len(taken) == 1 else -1
     named = torch.where(sequence.mentions >= first, sequence.mentions - first, sign)
-    touched = torch.where(changed & (last >= 0), sign, last)
+    # a changed cell is told by the words, or when it is undone by the picture that comes back
+    source = sequence.starts[earlier[-1]] - first + nine if earlier else sign
+    touched = torch.where(changed & (last >= 0), source, last)
     return QueryPlaces(last, named, touched, changed, meant)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blip3u_core.language.prompt import TURN_END
+from blip3u_core.language.prompt import PICTURE, TURN_END, open_turn_text
 from small_world.language import look_words, place_phrase
 from small_world.questions import cell_of
 from small_world.samples import Drawn, Sample, Shown, Text, segment_text
@@ -39,20 +39,29 @@ def place_of(words: str) -> str:
 
 
 def last_mentions(sample: Sample) -> dict[int, int]:
-    """For each cell that the text names, the last character of its last mention.
+    """For each cell that the newest request names, the last character of its last mention.
 
-    A cell is named by its place or, where no place is said, by the words for its object.
+    A cell is named by the words for its object, which may come after its place, or else by the
+    place alone. What was said before the last picture is of that picture.
     """
     text = sample.text.lower()
+    newest = newest_request(text)
     mentions = {
         PLACE_NUMBERS.get(place_of(match[0]), CENTER): match.end() - 1
-        for match in PLACE_WORDS.finditer(text)
+        for match in PLACE_WORDS.finditer(text, newest)
     }
     for cell, words in sample.names:
-        start = text.rfind(words)
-        assert start >= 0, f"{words!r} is not in {text!r}"
-        mentions.setdefault(cell, start + len(words) - 1)
+        start = text.rfind(words, newest)
+        assert start >= 0, f"{words!r} is not in {text[newest:]!r}"
+        mentions[cell] = start + len(words) - 1
     return mentions
+
+
+def newest_request(text: str) -> int:
+    """Where the last user turn begins, or what follows the last picture of the answer to it."""
+    turn = text.rfind(open_turn_text("user"))
+    answer = text.rfind(open_turn_text("assistant"))
+    return max(turn, text.rfind(PICTURE, answer) if answer > turn else -1, 0)
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,12 @@ def learned_spans(sample: Sample) -> list[tuple[int, int]]:
             spans.append((place, end))
         place = end
     return spans
+
+
+def first_characters(sample: Sample) -> list[int]:
+    """Where the LLM begins to answer: the first token is the choice between words and a picture."""
+    opened = open_turn_text("assistant")
+    return [first for first, _ in learned_spans(sample) if sample.text[:first].endswith(opened)]
 
 
 def described_spans(sample: Sample) -> list[tuple[int, int, int]]:
@@ -240,9 +255,11 @@ def taught_looks(sample: Sample, tokens: Tokens) -> dict[str, list[Look]]:
 def token_weights(sample: Sample, tokens: Tokens) -> Tensor:
     """(L,) of the learned tokens: short answers and decisive words are few and decide all."""
     weights = torch.ones(len(tokens.ids))
+    decisive = {tokens.of[character] for character in decisive_characters(sample)}
     if sample.kind in ("question", "converse"):
         weights *= ANSWER_WEIGHT
-    decisive = {tokens.of[character] for character in decisive_characters(sample)}
+    if sample.kind == "converse":
+        decisive |= {tokens.of[first] for first in first_characters(sample)}
     weights[sorted(decisive)] = DECISIVE_WEIGHT
     return weights
 

@@ -1,21 +1,26 @@
 """What people say: true of its scene, never without an answer, and read in any case of letters."""
 
+import itertools
 import random
+import re
 from dataclasses import replace
 
 import pytest
 from tokenizers import Tokenizer, normalizers
 
 from blip3u_core.language.prompt import CAPTION_REQUEST, REASON_REQUEST, fill_request
-from small_world.conversations import sample_conversation
+from small_world.conversations import drawing, refusal, sample_conversation, say
 from small_world.dialogues import SAMPLERS
 from small_world.free_captions import sample_free_caption, whole_caption
 from small_world.free_edits import free_edit
 from small_world.free_questions import free_question
+from small_world.samples import assistant, dialogue_sample
 from small_world.scorer import satisfies
 from small_world.truth import is_true
 from small_world.world import BACKGROUNDS, COLORS, SHAPES, Object, Scene, sample_scene, split_of
-from training.sequences import last_mentions
+from training.copying import copied_characters
+from training.llm_data import query_places
+from training.sequences import DECISIVE_WEIGHT, Tokens, encode, last_mentions, token_weights
 from training.tokenizer import COMMITTED
 
 PAIR = Scene("night", (Object("star", "red", "big", 0, 0), Object("ring", "blue", "small", 2, 1)))
@@ -116,6 +121,56 @@ def test_conversations_draw_speak_and_undo_and_know_what_is_shown():
             else:
                 assert step.kind == "chat" or shown
     assert kinds == {"draw", "ask", "edit", "undo", "chat"}
+
+
+def test_a_draw_after_a_picture_is_no_edit_and_an_edit_no_new_picture():
+    rng = random.Random(6)
+    drawn, added = [], []
+    for _ in range(300):
+        steps = sample_conversation(rng, "train", 5)
+        for before, step in itertools.pairwise(steps):
+            text = step.message.text.lower()
+            if step.kind == "draw" and before.kind in ("draw", "edit", "undo"):
+                drawn.append(text)
+            elif step.kind == "edit":
+                added.append(text)
+    assert len(drawn) > 30
+    assert not [text for text in drawn if re.search(r"\b(put|then|add)\b", text)]
+    assert not [text for text in added if "draw a " in text and "also draw" not in text]
+
+
+def test_a_cell_is_named_by_the_newest_request_where_its_object_has_been_said():
+    old = whole_caption(random.Random(1), PAIR)
+    new = Scene("day", (Object("cross", "pink", "small", 0, 0),))
+    words = "at the top left a small pink cross"
+    turns = [say(old.text), drawing("", PAIR), say(f"By day, {words}")]
+    sample = dialogue_sample("converse", turns, new, ((0, words),))
+    assert last_mentions(sample) == {0: sample.text.rindex("cross") + len("cross") - 1}
+    undone = dialogue_sample("converse", [*turns, drawing("", new), say("undo")], PAIR)
+    assert last_mentions(undone) == {}
+
+
+def test_an_undone_cell_looks_at_the_picture_that_comes_back():
+    star = PAIR.objects[0]
+    green = PAIR.with_objects((replace(star, color="green"), PAIR.objects[1]))
+    turns = [say("a"), drawing("", PAIR), say("b"), drawing("", green), say("undo")]
+    sequence = encode(dialogue_sample("converse", turns, PAIR))
+    places = query_places(sequence, 0)
+    first, last = sequence.starts
+    assert places.touched.tolist() == [first, *range(last + 1, last + 9)]
+    assert places.copied.tolist() == list(range(last, last + 9))
+
+
+def test_the_first_token_of_an_answer_decides_and_a_refusal_repeats_what_was_asked_for():
+    sample = dialogue_sample(
+        "converse",
+        [say("A Blue Cat!"), assistant(refusal("a cat")), say("red star"), drawing("", PAIR)],
+    )
+    tokens = Tokens.from_text(sample.text)
+    heavy = (token_weights(sample, tokens) == DECISIVE_WEIGHT).nonzero().flatten().tolist()
+    assert [sample.text[tokens.begins[token] :][:5] for token in heavy] == ["i kno", "[IMG]"]
+    copied = copied_characters(sample)
+    assert copied[sample.text.rindex("cat")] == sample.text.index("Cat")
 
 
 def test_places_are_found_in_any_wording():
