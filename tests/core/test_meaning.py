@@ -1,5 +1,6 @@
 """The meaning benchmark: a perfect model gets 1.0 in every row, a careless one does not."""
 
+import itertools
 import random
 from dataclasses import replace
 
@@ -10,11 +11,12 @@ from benchmarks.decoder_quality import draw
 from benchmarks.meaning import by_hand, edits, rows
 from benchmarks.meaning.__main__ import CAPTION_ROWS, ROOT, markdown_table, shares
 from benchmarks.meaning.contact_sheet import Card, contact_sheet
-from benchmarks.meaning.converse import converse
+from benchmarks.meaning.converse import converse, single_turns
 from benchmarks.meaning.edits import GROUPS, tells
 from benchmarks.meaning.model import MeaningModel
 from benchmarks.meaning.rates import Rate
 from benchmarks.meaning.rows import Report
+from blip3u_core.language.prompt import DRAWN_PICTURE
 from blip3u_core.pipeline import Pipeline
 from small_world.conversations import sample_conversation
 from small_world.dialogues import Story
@@ -119,10 +121,12 @@ class Talker:
     """Answers a conversation from a script of (words, scene)."""
 
     def __init__(self, script):
-        self.script = iter(script)
+        self.script = itertools.cycle(script)  # single turns, and whole conversations again
+        self.heard = []
 
     def converse(self, chat, message, seed):
         words, scene = next(self.script)
+        self.heard.append(chat)
         return words, [] if scene is None else [render(scene)], chat
 
 
@@ -135,7 +139,7 @@ def conversations(count: int):
 
 def converse_rates(script) -> dict[str, float]:
     report = Report()
-    converse(Talker(script), 50, report)
+    converse(Talker(list(script)), 50, report)
     return {row.name: row.rate.value for row in report.rows}
 
 
@@ -145,6 +149,18 @@ def test_a_perfect_talker_is_right_in_every_turn_and_a_silent_one_in_none():
     rates = converse_rates(zip(words, [step.scene for step in steps], strict=True))
     assert set(rates.values()) == {1.0}
     assert converse_rates([("", None)] * len(steps))["converse: each turn"] == 0.0
+
+
+def test_a_single_turn_is_judged_after_the_turns_as_they_should_have_been():
+    talker, report = Talker([("", None)]), Report()
+    single_turns(talker, conversations(4), report)
+    for number, steps in enumerate(conversations(4)):
+        chats = talker.heard[5 * number : 5 * number + 5]
+        drawn = [step.scene is not None for step in steps]
+        assert [len(chat.turns) for chat in chats] == [0, 2, 4, 6, 8]
+        assert [len(chat.pictures) for chat in chats] == [sum(drawn[:i]) for i in range(5)]
+        for step, turn in zip(steps, chats[-1].turns[1::2], strict=False):
+            assert turn.text == (DRAWN_PICTURE if step.scene is not None else step.answer.text)
 
 
 def test_by_hand_holds_at_least_200_cases_that_the_scorer_can_judge():
