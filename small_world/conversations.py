@@ -114,10 +114,7 @@ def ask_step(rng: random.Random, scene: Scene) -> Step:
 
 
 def edit_step(rng: random.Random, scene: Scene, split: str) -> Step:
-    """A change; "draw a star" alone would be a new picture."""
     edit = free_edit(rng, scene, split)
-    while edit.kind == "add" and re.search(r"\bdraw\b(?<!also draw)", edit.instruction.lower()):
-        edit = free_edit(rng, scene, split)
     return Step("edit", say(edit.instruction), drawing("", edit.target), edit.target)
 
 

@@ -95,7 +95,7 @@ def add(rng: random.Random, scene: Scene) -> Edit:
     beside = neighbor_words(rng, scene, new.cell)
     where = beside if beside and rng.random() < 0.4 else any_place_phrase(rng, new.place)
     look = with_article(f"{rng.choice(SIZE_WORDS[new.size])} {new.color} {new.shape}")
-    text = f"{rng.choice(('add', 'put', 'draw', 'place'))} {look} {where}"
+    text = f"{rng.choice(('add', 'put', 'also draw', 'place'))} {look} {where}"
     return Edit("add", text, scene, scene.with_objects((*scene.objects, new)))
 
 

@@ -118,7 +118,7 @@ def add(rng: random.Random, scene: Scene) -> Edit:
     look = noun_phrase(rng, new, True)
     where = "" if bare else " " + place_words(rng, new.row, new.col)
     look = look if " is " not in look else with_article(f"{new.size} {new.color} {new.shape}")
-    orders = (f"add {look}{where}", f"put {look}{where}", f"draw {look}{where}",
+    orders = (f"add {look}{where}", f"put {look}{where}", f"draw {look}{where} as well",
               f"also draw {look}{where}",
               f"place {look}{where}")  # fmt: skip
     wishes = (f"there should also be {look}{where}", f"i also want {look}{where}",

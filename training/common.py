@@ -1,7 +1,7 @@
 """What all stages share: resumable state, the learning-rate schedule, the log.
 
-Chance is a function of (seed, step), never of what ran before, so a run that was stopped and
-resumed does the same steps as one that was not.
+Every step draws from a `StepRng`, which depends on (seed, step) alone, so a run that was stopped
+and resumed does the same steps as one that was not.
 """
 
 import json
@@ -54,14 +54,14 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Chance:
-    """The two sources of chance of one step."""
+class StepRng:
+    """The two random generators of one step."""
 
     python: random.Random
     torch: torch.Generator
 
     @classmethod
-    def of(cls, seed: int, step: int) -> "Chance":
+    def at(cls, seed: int, step: int) -> "StepRng":
         number = seed * 10_000_019 + step
         return cls(random.Random(number), torch.Generator("cpu").manual_seed(number))
 
@@ -196,7 +196,7 @@ class Run:
 
     def go(
         self,
-        losses: Callable[[Chance], Mapping[str, Tensor]],
+        losses: Callable[[StepRng], Mapping[str, Tensor]],
         seed: int,
         evaluate: Callable[[], Mapping[str, float]] | None = None,
         eval_every: int = 500,
@@ -207,7 +207,7 @@ class Run:
         count, start = 0, time.time()
         last = min(self.schedule.steps, until if until is not None else self.schedule.steps)
         while self.step < last:
-            terms = losses(Chance.of(seed, self.step))
+            terms = losses(StepRng.at(seed, self.step))
             norm = self.update(terms["loss"])
             for key, value in terms.items():
                 sums[key] = sums.get(key, 0.0) + float(value.detach())

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import eyes, unet, vae
+from . import unet, vae, vision_encoder
 from .common import RUNS, read_safetensors, write_safetensors
 from .llm_config import GENERATION_SIDE, language_config
 from .scenes import CLIP_MEAN, CLIP_STD
@@ -74,7 +74,7 @@ def published_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def export_language_model() -> None:
     weights = published_names(averaged("llm"))
-    features = eyes.FeatureTower().tower
+    features = vision_encoder.FeatureTower().tower
     weights |= {
         f"model.gen_vision_tower.vision_tower.model.{k}": v
         for k, v in features.state_dict().items()
@@ -173,7 +173,7 @@ def export_decoder() -> None:
     }
     write_weights(folder / "unet" / WEIGHTS, weights)
     latents = unet.FrozenLatents()
-    vae.fold_statistics(latents.vae, latents.mean.flatten(), latents.spread.flatten())
+    vae.fold_statistics(latents.vae, latents.mean.flatten(), latents.std.flatten())
     write_weights(folder / "vae" / WEIGHTS, latents.vae.state_dict())
 
 
@@ -184,7 +184,7 @@ def export_heads() -> None:
         for k, v in averaged("llm").items()
         if k.startswith(("regress.", "kept.", "cells.", "eyes.heads."))
     }
-    reader = eyes.FeatureTower()
+    reader = vision_encoder.FeatureTower()
     weights |= {f"tower.heads.{k}": v for k, v in reader.heads.state_dict().items()}
     write_weights(STATE / "heads.safetensors", weights)
 

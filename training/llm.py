@@ -17,15 +17,15 @@ from blip3u_core.language.text_model import TextModel, rotate_halves
 from small_world.dialogues import MIX
 from small_world.world import Scene
 
-from .common import RUNS, Chance, Schedule, read_safetensors
-from .eyes import Eyes, FeatureTower, cell_heads, cell_loss
+from .common import RUNS, Schedule, StepRng, read_safetensors
+from .dit_routing import DitRoutes, SharedPrefix
 from .llm_config import DIT, NUM_QUERIES, language_config
 from .llm_data import EMPTY, Batch, blank_sequence, collate, sample_sequences, shared_prefix
-from .llm_routes import Routes, SharedPrefix
 from .scenes import (
+    augment,
     render_batch,
-    worn,
 )
+from .vision_encoder import FeatureTower, VisionEncoder, cell_heads, cell_loss
 
 SCHEDULE = Schedule(
     steps=12620, lr=8e-4, batch=36, warmup=40, ema=0.97, flat=0.984, save_every=20, muon=True
@@ -68,7 +68,7 @@ CHUNKS = 3  # parts of a step, each of samples of about one length
 
 
 class LlmTraining(nn.Module):
-    """All that is trained; names as published, but for `eyes` and the heads."""
+    """All that is trained; names as published, but for the heads and `eyes`, the encoder."""
 
     def __init__(self, tower: FeatureTower, config: dict | None = None):
         super().__init__()
@@ -76,7 +76,7 @@ class LlmTraining(nn.Module):
         self.text = TextConfig.from_dict(config)
         width = self.text.hidden_size
         self.model = TextModel(self.text)
-        self.eyes = Eyes(config)
+        self.eyes = VisionEncoder(config)
         self.latent_queries = nn.Parameter(torch.randn(1, NUM_QUERIES, width) * 0.1)
         self.dit = NextDiT(DIT)
         self.regress = nn.Linear(width, DIT.in_channels)
@@ -85,7 +85,7 @@ class LlmTraining(nn.Module):
         self.frozen = (tower,)  # not a child: it is not trained
         nn.init.normal_(self.model.embed_tokens.weight, std=0.06)
         begin_dit(self.dit)
-        self.routes = Routes(self.dit)
+        self.routes = DitRoutes(self.dit)
         self.watched: dict[int, tuple[Tensor, tuple[Tensor, Tensor]]] = {}
         for layer in {layer for layer, _ in HEADS.values()}:
             self.model.layers[layer].self_attn.register_forward_pre_hook(
@@ -113,27 +113,27 @@ class LlmTraining(nn.Module):
         later = torch.arange(x.shape[1]) > columns[..., None]
         return scores.masked_fill(later, -1e4).log_softmax(-1)
 
-    def looking(self, name: str, rows: Tensor, columns: Tensor, wanted: Tensor) -> Tensor:
+    def attention_loss(self, name: str, rows: Tensor, columns: Tensor, wanted: Tensor) -> Tensor:
         """Cross-entropies of that attention where `wanted` (N, K), a place in the row, is one."""
         known = wanted >= 0
         attention = self.attention(name, rows, columns)[known]
         return -attention.gather(1, wanted[known][:, None])[:, 0]
 
-    def looks(self, batch: Batch) -> dict[str, list[Tensor]]:
-        """What the taught heads of the pass just done miss, where the batch has such looks."""
+    def attention_losses(self, batch: Batch) -> dict[str, list[Tensor]]:
+        """Losses of the taught heads in the last pass, where the batch has targets for them."""
         found = defaultdict(list)
         if batch.drawn:
             rows = batch.queries[:, 0] // batch.ids.shape[1]
             columns = batch.queries % batch.ids.shape[1]
             for name in ("copied", "named", "touched"):
-                found[name].append(self.looking(name, rows, columns, getattr(batch, name)))
+                found[name].append(self.attention_loss(name, rows, columns, getattr(batch, name)))
         if len(batch.counts):
             row, token = batch.counts.T
             attention = self.attention("counted", row, token[:, None])[:, 0]
             found["counted"].append(F.cross_entropy(attention, batch.counted, reduction="none"))
-        for name, looks in batch.looks.items():
-            row, token, place = looks.T
-            found[name].append(self.looking(name, row, token[:, None], place[:, None]))
+        for name, targets in batch.attention_targets.items():
+            row, token, place = targets.T
+            found[name].append(self.attention_loss(name, row, token[:, None], place[:, None]))
         return found
 
     def begin(self, folder=RUNS) -> None:
@@ -163,11 +163,9 @@ class LlmTraining(nn.Module):
             return self.model(flat.view(shape), batch.positions, valid, prefix.view()).flatten(0, 1)
         return self.model(flat.view(shape), batch.positions, batch.valid).flatten(0, 1)
 
-    def losses(
-        self, chance: Chance, step: int = 0, count: int = SCHEDULE.batch
-    ) -> dict[str, Tensor]:
+    def losses(self, rng: StepRng, step: int = 0, count: int = SCHEDULE.batch) -> dict[str, Tensor]:
         mix = SHORT_MIX if step < LONG_FROM else MIX
-        sequences = sample_sequences(chance.python, count, mix=mix)
+        sequences = sample_sequences(rng.python, count, mix=mix)
         size = -(-count // CHUNKS)
         batches = [collate(sequences[i : i + size]) for i in range(0, count, size)]
         batches.append(collate([blank_sequence()], skip=False))
@@ -178,16 +176,16 @@ class LlmTraining(nn.Module):
         features = self.frozen[0].features(pictures)
         blank = [scene is EMPTY for scene in drawn]
         features[len(shown) :][torch.tensor(blank, dtype=torch.bool)] = 0
-        seen = self.eyes.encode_images(worn(pictures[: len(shown)], chance))
+        seen = self.eyes.encode_images(augment(pictures[: len(shown)], rng))
         terms = {"seen": cell_loss(self.eyes.heads, seen, shown)}
         parts = seen.split([len(batch.shown) for batch in batches])
-        states, looks = [], defaultdict(list)
+        states, missed = [], defaultdict(list)
         for part, own in zip(batches, parts, strict=True):
             states.append(self.hidden(part, own, prefix))
-            for name, missed in self.looks(part).items():
-                looks[name] += missed
+            for name, own_losses in self.attention_losses(part).items():
+                missed[name] += own_losses
         for name in HEADS:
-            terms[name] = torch.cat([*looks[name], torch.zeros(1)]).mean()
+            terms[name] = torch.cat([*missed[name], torch.zeros(1)]).mean()
         terms |= self.text_terms(batches, states)
         kept = torch.cat([s[b.pads] for s, b in zip(states, batches, strict=True)])
         terms["kept"] = F.mse_loss(self.kept(kept), features[: len(shown)])
@@ -195,7 +193,7 @@ class LlmTraining(nn.Module):
         told = torch.tensor([not empty for empty in blank])
         changed = torch.cat([batch.changed for batch in batches])
         weights = torch.where(changed, CHANGED_WEIGHT, 1.0)
-        terms |= self.drawing_terms(tokens, features[len(shown) :], drawn, told, weights, chance)
+        terms |= self.drawing_terms(tokens, features[len(shown) :], drawn, told, weights, rng)
         loss = sum(weight * terms[name] for name, weight in WEIGHTS.items())
         return {"loss": loss, **terms}
 
@@ -220,18 +218,18 @@ class LlmTraining(nn.Module):
         drawn: Sequence[Scene],
         told: Tensor,
         weights: Tensor,
-        chance: Chance,
+        rng: StepRng,
     ) -> dict[str, Tensor]:
         missed = (self.regress(tokens) - features).square().mean(-1)
         terms = {"regress": (missed * weights).sum() / weights.sum()}
         scenes = [scene for scene, is_told in zip(drawn, told.tolist(), strict=True) if is_told]
         terms["cells"] = cell_loss(self.cells, tokens[told], scenes, weights[told])
-        null = chance.uniform(len(tokens), 1, 1) < NULL_SHARE
+        null = rng.uniform(len(tokens), 1, 1) < NULL_SHARE
         context = torch.where(null, 0.0, tokens).repeat(NOISE_DRAWS, 1, 1)
         clean = features.transpose(1, 2).unflatten(2, (3, 3)).repeat(NOISE_DRAWS, 1, 1, 1)
-        timestep = torch.randint(1, 1001, (len(clean),), generator=chance.torch)
+        timestep = torch.randint(1, 1001, (len(clean),), generator=rng.torch)
         sigma = (timestep / 1000)[:, None, None, None]
-        noise = chance.normal(*clean.shape)
+        noise = rng.normal(*clean.shape)
         velocity = self.dit((1 - sigma) * clean + sigma * noise, timestep, context)
         terms["flow"] = F.mse_loss(velocity, noise - clean)
         terms["routed"] = self.routes.loss(~null.flatten().repeat(NOISE_DRAWS))

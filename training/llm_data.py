@@ -52,7 +52,7 @@ class Batch:
     skipped: int
     copied: Tensor  # (D, 9) place in its row of the pad that a query may copy from, -1 for none
     changed: Tensor  # (D, 9) bool, cells that differ from the last picture shown
-    looks: dict[str, Tensor]  # (N, 3) row, token and the place in the row that it looks at
+    attention_targets: dict[str, Tensor]  # (N, 3) row, token, place in the row to attend to
     counts: Tensor  # (N, 2) row and token whose next word says how many there are
     counted: Tensor  # (N, L) shares of 1: the mark before the picture and the pads to be counted
     touched: Tensor  # (D, 9) place in its row of `[IMG]` for a changed cell, else of the cell's pad
@@ -109,7 +109,7 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
     targets, weights = torch.full((count, length), -100), torch.zeros(count, length)
     valid = torch.zeros(count, length, dtype=torch.bool)
     pads, queries, shown, drawn, places = [], [], [], [], []
-    looks, counts, counted = defaultdict(list), [], []
+    targeted, counts, counted = defaultdict(list), [], []
     nine = torch.arange(9)
     for row, sequence in enumerate(sequences):
         assert not skip or torch.equal(sequence.ids[:first], shared_prefix())
@@ -120,8 +120,8 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
         following = torch.where(sequence.learned[1:], sequence.ids[1:], -100)[first:]
         targets[row, : words - 1] = following
         weights[row, : words - 1] = sequence.weights[1:][first:]
-        for name, pairs in sequence.looks.items():
-            looks[name] += [(row, token - first, place - first) for token, place in pairs]
+        for name, pairs in sequence.attention_targets.items():
+            targeted[name] += [(row, token - first, place - first) for token, place in pairs]
         for token, marks in sequence.counts:
             counts.append((row, token - first))
             share = torch.zeros(length)
@@ -134,7 +134,7 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
             drawn.append(sequence.drawn)
             places.append(query_places(sequence, first))
             if places[-1].meant >= 0:
-                looks["meant"].append((row, words - 1, places[-1].meant))
+                targeted["meant"].append((row, words - 1, places[-1].meant))
     return Batch(
         sequences=sequences,
         ids=ids,
@@ -148,7 +148,7 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
         skipped=first,
         copied=stacked([place.copied for place in places]),
         changed=stacked([place.changed for place in places]).bool(),
-        looks={name: torch.tensor(found) for name, found in looks.items() if found},
+        attention_targets={n: torch.tensor(found) for n, found in targeted.items() if found},
         counts=torch.tensor(counts, dtype=torch.long).view(-1, 2),
         counted=torch.stack(counted) if counted else torch.zeros(0, length),
         touched=stacked([place.touched for place in places]),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from . import eyes, llm, tower, vae
+from . import llm, tower, vae, vision_encoder
 from .common import RUNS, read_safetensors, write_safetensors
 from .export import STATE, WEIGHTS
 
@@ -69,8 +69,8 @@ def restore_runs(folder: Path) -> None:
     write_safetensors(training, RUNS / "tower.safetensors", {})
     language = training_names(published) | part(heads, "llm.")
     begin_run("llm", language, llm.AGAIN_FROM)
-    seeing = filled(eyes.Eyes(), part(language, "eyes."))
-    begin_run("eyes", seeing, eyes.SCHEDULE.steps)
+    seeing = filled(vision_encoder.VisionEncoder(), part(language, "eyes."))
+    begin_run("eyes", seeing, vision_encoder.SCHEDULE.steps)
     write_safetensors(seeing, RUNS / "eyes.safetensors", {})
     for name, last in (("unet", 0), ("vae", vae.SCHEDULE.steps)):
         weights = read_safetensors(folder / "diffusion-decoder" / name / WEIGHTS)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from small_world.world import BACKGROUNDS, COLORS, SHAPES, SIZES, Scene, render, sample_scene
 
-from .common import Chance
+from .common import StepRng
 
 TOWER_SIZE = 126  # both towers see 3x3 cells of 42 pixels: one token is one cell of the world
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -38,20 +38,20 @@ def resize_matrix(source: int, target: int) -> Tensor:
 
 
 def tower_pixels(pictures: Tensor, size: int = TOWER_SIZE) -> Tensor:
-    """Pictures (B, 3, H, H) in 0..1 as the towers get them: PIL bicubic, CLIP mean and spread."""
+    """Pictures (B, 3, H, H) in 0..1 as the towers get them: PIL bicubic, CLIP mean and std."""
     matrix = resize_matrix(pictures.shape[-1], size)
     resized = (matrix @ pictures @ matrix.T).clamp(0, 1)
     mean, std = torch.tensor(CLIP_MEAN)[:, None, None], torch.tensor(CLIP_STD)[:, None, None]
     return (resized - mean) / std
 
 
-def worn(pictures: Tensor, chance: Chance) -> Tensor:
+def augment(pictures: Tensor, rng: StepRng) -> Tensor:
     """Pictures (B, 3, H, W) as a decoder may give them back: softer, tinted, a little noisy."""
     batch = len(pictures)
     soft = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    result = torch.lerp(pictures, soft, chance.uniform(batch, 1, 1, 1))
-    result = result + chance.normal(batch, 3, 1, 1) * 0.015
-    noise = chance.normal(*pictures.shape) * chance.uniform(batch, 1, 1, 1) * 0.04
+    result = torch.lerp(pictures, soft, rng.uniform(batch, 1, 1, 1))
+    result = result + rng.normal(batch, 3, 1, 1) * 0.015
+    noise = rng.normal(*pictures.shape) * rng.uniform(batch, 1, 1, 1) * 0.04
     return (result + noise).clamp(0, 1)
 
 

@@ -26,7 +26,7 @@ PLACE_WORDS = re.compile(
 PLACE_NUMBERS = {place: 3 * i + j for i, row in enumerate(PLACES) for j, place in enumerate(row)}
 CENTER = 4
 SAME_ROW = {"upper": "top", "lower": "bottom", "center": "middle"}
-Look = tuple[int, int]  # the token that looks, the one to be looked at
+AttentionTarget = tuple[int, int]  # a token, and the one that it is to attend to
 
 ANSWER_WEIGHT = 4.0
 DECISIVE_WEIGHT = 8.0
@@ -78,7 +78,7 @@ class Sequence_:
     drawn: Scene | None
     mentions: Tensor  # (9,) token of the last mention of each cell, -1 where there is none
 
-    looks: dict[str, list[Look]]  # by what a head is taught: see `taught_looks`
+    attention_targets: dict[str, list[AttentionTarget]]  # of each taught head: see `taught_heads`
     counts: tuple[tuple[int, tuple[int, ...]], ...]  # (token, tokens): the answer is their number
 
     @property
@@ -193,18 +193,18 @@ class Tokens:
         return max(start for start in self.starts if start < token) + cell
 
 
-def described_looks(sample: Sample, tokens: Tokens) -> Iterator[Look]:
+def described_targets(sample: Sample, tokens: Tokens) -> Iterator[AttentionTarget]:
     for first, end, cell in described_spans(sample):
         for token in tokens.within(first, end):
             yield token - 1, tokens.pad(token, cell)
 
 
-def grounded_looks(sample: Sample, tokens: Tokens) -> Iterator[Look]:
+def grounded_targets(sample: Sample, tokens: Tokens) -> Iterator[AttentionTarget]:
     for last, cell in grounded_spans(sample):
         yield tokens.of[last], tokens.pad(tokens.of[last], cell)
 
 
-def repeated_looks(sample: Sample, tokens: Tokens) -> Iterator[Look]:
+def repeated_targets(sample: Sample, tokens: Tokens) -> Iterator[AttentionTarget]:
     copied = {}
     for character, source in copied_characters(sample).items():
         copied.setdefault(tokens.of[character], tokens.of[source])
@@ -212,14 +212,14 @@ def repeated_looks(sample: Sample, tokens: Tokens) -> Iterator[Look]:
         yield token - 1, source
 
 
-def counted_looks(sample: Sample, tokens: Tokens) -> Iterator[tuple[int, tuple[int, ...]]]:
+def counted_targets(sample: Sample, tokens: Tokens) -> Iterator[tuple[int, tuple[int, ...]]]:
     """The mark before the picture is one of the tokens: it is all that nothing leaves."""
     for first, cells in counted_spans(sample):
         token = tokens.of[first]
         yield token - 1, tuple(tokens.pad(token, cell) for cell in (-1, *cells))
 
 
-def meant_looks(sample: Sample, tokens: Tokens) -> Iterator[Look]:
+def meant_targets(sample: Sample, tokens: Tokens) -> Iterator[AttentionTarget]:
     """From where a rewriting begins to the object that it is about."""
     for rewriting in rewritings(sample):
         opener = tokens.of[rewriting.start] - 1
@@ -227,7 +227,7 @@ def meant_looks(sample: Sample, tokens: Tokens) -> Iterator[Look]:
             yield opener, tokens.pad(opener, cell_of(rewriting.meant))
 
 
-def touched_looks(sample: Sample, tokens: Tokens) -> Iterator[Look]:
+def touched_targets(sample: Sample, tokens: Tokens) -> Iterator[AttentionTarget]:
     """A rewriting's words look as the queries of a drawing do.
 
     Those of what stays look at its picture token, those of what changes where the writing began,
@@ -241,14 +241,14 @@ def touched_looks(sample: Sample, tokens: Tokens) -> Iterator[Look]:
                 yield token - 1, kept
 
 
-def taught_looks(sample: Sample, tokens: Tokens) -> dict[str, list[Look]]:
+def taught_heads(sample: Sample, tokens: Tokens) -> dict[str, list[AttentionTarget]]:
     """Of each head: where the words of a text shall look."""
     return {
-        "described": list(described_looks(sample, tokens)),  # at the object they tell of
-        "grounded": list(grounded_looks(sample, tokens)),  # the end of a name, at its object
-        "repeated": list(repeated_looks(sample, tokens)),  # at the word that comes again next
-        "meant": list(meant_looks(sample, tokens)),
-        "touched": list(touched_looks(sample, tokens)),
+        "described": list(described_targets(sample, tokens)),  # at the object they tell of
+        "grounded": list(grounded_targets(sample, tokens)),  # the end of a name, at its object
+        "repeated": list(repeated_targets(sample, tokens)),  # at the word that comes again next
+        "meant": list(meant_targets(sample, tokens)),
+        "touched": list(touched_targets(sample, tokens)),
     }
 
 
@@ -293,6 +293,6 @@ def encode(sample: Sample) -> Sequence_:
         shown=tuple(segment.scene for segment in sample.segments if isinstance(segment, Shown)),
         drawn=sample.segments[-1].scene if isinstance(sample.segments[-1], Drawn) else None,
         mentions=mentions,
-        looks=taught_looks(sample, tokens),
-        counts=tuple(counted_looks(sample, tokens)),
+        attention_targets=taught_heads(sample, tokens),
+        counts=tuple(counted_targets(sample, tokens)),
     )

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from blip3u_core.features.eva_clip import EvaClip, EvaClipConfig
 from small_world.world import BACKGROUNDS, COLORS, PLACES, SHAPES, SIZES, Scene
 
-from .common import Chance, Schedule
-from .scenes import CELL_CLASSES, cell_labels, render_batch, sample_scenes, tower_pixels, worn
+from .common import Schedule, StepRng
+from .scenes import CELL_CLASSES, augment, cell_labels, render_batch, sample_scenes, tower_pixels
 
 TOWER = EvaClipConfig(
     patch_size=21, num_patches=6, width=96, num_layers=4, num_heads=6, mlp_width=384, pooling=2
@@ -40,9 +40,9 @@ def principal_patches(pixels: Tensor, patch: int, count: int) -> tuple[Tensor, T
     """The `count` main directions of patches, partly whitened, as a convolution and its bias."""
     patches = F.unfold(pixels, patch, stride=patch).transpose(1, 2).flatten(0, 1)
     mean = patches.mean(0)
-    spread, directions = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
-    spread, directions = spread[-count:], directions[:, -count:]
-    weight = (directions / (spread + 0.03 * spread.mean()).sqrt()).T
+    variances, directions = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
+    variances, directions = variances[-count:], directions[:, -count:]
+    weight = (directions / (variances + 0.03 * variances.mean()).sqrt()).T
     return weight.unflatten(1, (3, patch, patch)), -(weight @ mean)
 
 
@@ -113,7 +113,7 @@ class TowerTraining(nn.Module):
             self.tower.patch_embed.proj.bias.copy_(bias)
 
     def standardise(self, features: Tensor) -> Tensor:
-        """Zero mean and unit spread a channel, by running statistics; tokens (B, 9, C)."""
+        """Zero mean and unit variance a channel, by running statistics; tokens (B, 9, C)."""
         tokens = features.flatten(2).transpose(1, 2)
         if self.training:
             with torch.no_grad():
@@ -123,11 +123,11 @@ class TowerTraining(nn.Module):
                 self.seen += 1
         return (tokens - self.mean) / (self.spread + 1e-3)
 
-    def losses(self, chance: Chance, batch: int = SCHEDULE.batch) -> dict[str, Tensor]:
-        scenes = sample_scenes(chance.python, batch)
+    def losses(self, rng: StepRng, batch: int = SCHEDULE.batch) -> dict[str, Tensor]:
+        scenes = sample_scenes(rng.python, batch)
         pictures = render_batch(scenes)
-        tokens = self.standardise(self.tower.clip_features(tower_pixels(worn(pictures, chance))))
-        noise = chance.normal(*tokens.shape) * chance.uniform(batch, 1, 1) * MAX_NOISE
+        tokens = self.standardise(self.tower.clip_features(tower_pixels(augment(pictures, rng))))
+        noise = rng.normal(*tokens.shape) * rng.uniform(batch, 1, 1) * MAX_NOISE
         noisy = tokens + noise
         labels = cell_labels(scenes)
         terms = {
@@ -137,7 +137,7 @@ class TowerTraining(nn.Module):
         loss = sum(LOSS_WEIGHTS[name] * value for name, value in terms.items())
         terms["draw"] = F.mse_loss(self.draw(noisy), drawn_cells(pictures))
         terms["contrast"] = self.captions.contrast(noisy, scenes)
-        # unit spread is kept near: the running statistics then need not chase the features
+        # unit variance is kept near: the running statistics then need not chase the features
         loss = loss + 8 * terms["draw"] + 0.1 * terms["contrast"]
         with torch.no_grad():
             accuracy = (self.heads["shape"](tokens).argmax(-1) == labels["shape"]).float()
@@ -169,7 +169,7 @@ def evaluate(training: TowerTraining, count: int = 512) -> dict[str, float]:
 
 @torch.no_grad()
 def fold_statistics(tower: EvaClip, pictures: Tensor, draws: int = 64) -> None:
-    """Give the pooled features zero mean and unit spread, exactly, within the architecture.
+    """Give the pooled features zero mean and unit variance, exactly, within the architecture.
 
     The residual stream is read by `qkv` and `fc1` only and written by affine norms, so a factor a
     channel moves through; a shift goes into the last norm, after which nothing reads the stream.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from . import eyes, llm, llm_score, tower, unet, vae
+from . import llm, llm_score, tower, unet, vae, vision_encoder
 from .common import RUNS, Run, write_safetensors
 from .restore import restore_runs
 from .scenes import render_batch, sample_scenes
@@ -33,21 +33,21 @@ def freeze_tower(training: tower.TowerTraining) -> None:
     write_safetensors(training.state_dict(), RUNS / "tower.safetensors", {})
 
 
-def train_eyes(until: int | None = None) -> None:
-    training = eyes.Eyes()
-    run = Run("eyes", training, eyes.SCHEDULE)
+def train_vision_encoder(until: int | None = None) -> None:
+    training = vision_encoder.VisionEncoder()
+    run = Run("eyes", training, vision_encoder.SCHEDULE)
     if not run.resume():
         training.begin()
-    run.go(training.losses, SEED, lambda: eyes.evaluate_eyes(training), 250, until)
+    run.go(training.losses, SEED, lambda: vision_encoder.evaluate(training), 250, until)
     write_safetensors(training.state_dict(), RUNS / "eyes.safetensors", {})
 
 
 def train_unet(until: int | None = None) -> None:
-    training = unet.UNetTraining(unet.FrozenLatents(), eyes.FeatureTower())
+    training = unet.UNetTraining(unet.FrozenLatents(), vision_encoder.FeatureTower())
     run = Run("unet", training, unet.SCHEDULE)
     run.resume()
     run.go(
-        lambda chance: training.losses(chance, SEED, run.step),
+        lambda rng: training.losses(rng, SEED, run.step),
         SEED,
         lambda: unet.evaluate(training),
         250,
@@ -56,12 +56,12 @@ def train_unet(until: int | None = None) -> None:
 
 
 def train_llm(until: int | None = None) -> None:
-    training = llm.LlmTraining(eyes.FeatureTower())
+    training = llm.LlmTraining(vision_encoder.FeatureTower())
     run = Run("llm", training, llm.SCHEDULE, outer=llm.OUTER)
     if not run.resume():
         training.begin()
     run.go(
-        lambda chance: training.losses(chance, run.step),
+        lambda rng: training.losses(rng, run.step),
         SEED,
         lambda: llm_score.evaluate(training),
         500,
@@ -75,7 +75,7 @@ def train_vae(until: int | None = None) -> None:
     if not run.resume():
         training.begin()
     run.go(
-        lambda chance: training.losses(chance, step=run.step),
+        lambda rng: training.losses(rng, step=run.step),
         SEED,
         lambda: vae.evaluate(training),
         250,
@@ -87,7 +87,7 @@ STAGES = {
     "vae": train_vae,
     "tower": train_tower,
     "unet": train_unet,
-    "eyes": train_eyes,
+    "eyes": train_vision_encoder,
     "llm": train_llm,
 }
 
@@ -105,7 +105,7 @@ def main() -> None:
     if args.from_checkpoint:
         restore_runs(args.from_checkpoint)
     for name in STAGES if args.stage == "all" else (args.stage,):
-        torch.manual_seed(SEED)  # of the first weights; the steps' chance is `Chance`
+        torch.manual_seed(SEED)  # of the first weights; the steps draw from `StepRng`
         STAGES[name](args.until)
 
 

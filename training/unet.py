@@ -16,7 +16,7 @@ from blip3u_core.decoder.noise_schedule import NoiseSchedule
 from blip3u_core.features.grid import tokens_to_features
 from small_world.world import PICTURE_SIZE
 
-from .common import RUNS, Chance, Schedule, read_safetensors, write_safetensors
+from .common import RUNS, Schedule, StepRng, read_safetensors, write_safetensors
 from .scenes import CLIP_MEAN, render_batch, sample_scenes
 from .vae import CONFIG as VAE_CONFIG
 from .vae import VaeTraining
@@ -63,7 +63,7 @@ SCHEDULER_CONFIG = {
 }
 SCHEDULE = Schedule(steps=5000, lr=1.2e-3, batch=32, warmup=50, ema=0.995, flat=0.6, save_every=50)
 TIMESTEP_POWER = 0.5  # timesteps 1000 u^0.5: more of the noisy ones, where the layout is decided
-FEATURE_NOISE = 0.5  # in 0..this, in units of the features' spread: the DiT is not exact
+FEATURE_NOISE = 0.5  # in 0..this, in units of the features' std: the DiT is not exact
 DROPPED = 0.04  # share of the features that are zero, the features of the prompt " ";
 # and as many are those of zero pixels: the two negatives that the nodes give the decoder
 ROUTING_HEADS = 2  # of each cross-attention are taught where to look
@@ -85,11 +85,11 @@ class FrozenLatents:
         known = folder / "latents.safetensors"
         if not known.exists():
             raw = self.raw(render_batch(sample_scenes(random.Random(4), 1000)))
-            mean, spread = raw.mean((0, 2, 3)), raw.std((0, 2, 3))
-            write_safetensors({"mean": mean, "spread": spread}, known, {})
+            mean, std = raw.mean((0, 2, 3)), raw.std((0, 2, 3))
+            write_safetensors({"mean": mean, "spread": std}, known, {})
         statistics = read_safetensors(known)
         self.mean = statistics["mean"][:, None, None]
-        self.spread = statistics["spread"][:, None, None]
+        self.std = statistics["spread"][:, None, None]
 
     @torch.no_grad()
     def raw(self, pictures: Tensor) -> Tensor:
@@ -97,12 +97,12 @@ class FrozenLatents:
         return torch.cat(parts)
 
     def encode(self, pictures: Tensor) -> Tensor:
-        return (self.raw(pictures) - self.mean) / self.spread
+        return (self.raw(pictures) - self.mean) / self.std
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Standard latents to pictures in 0..1."""
-        drawn = self.vae.decode(latents * self.spread + self.mean).sample
+        drawn = self.vae.decode(latents * self.std + self.mean).sample
         return (drawn / 2 + 0.5).clamp(0, 1)
 
 
@@ -114,7 +114,7 @@ def signal_and_noise() -> tuple[Tensor, Tensor]:
     return signal, sigmas * signal
 
 
-class Routes:
+class UnetRoutes:
     """Watches the cross-attentions: a place of the picture shall look at the token of its cell."""
 
     def __init__(self, unet: UNet2DConditionModel):
@@ -161,7 +161,7 @@ class UNetTraining(nn.Module):
         self.unet.to(memory_format=torch.channels_last)
         self.frozen = (latents, tower)  # not children: they are not trained
         grey = torch.tensor(CLIP_MEAN)[:, None, None].expand(1, 3, PICTURE_SIZE, PICTURE_SIZE)
-        self.routes = Routes(self.unet)
+        self.routes = UnetRoutes(self.unet)
         self.grey = tower.features(grey)
         self.pool: tuple[int, Tensor, Tensor] | None = None
 
@@ -169,29 +169,29 @@ class UNetTraining(nn.Module):
         """Latents and features of this step's pool of pictures."""
         number = step // POOL_STEPS
         if self.pool is None or self.pool[0] != number:
-            scenes = sample_scenes(Chance.of(seed + 1, number).python, POOL)
+            scenes = sample_scenes(StepRng.at(seed + 1, number).python, POOL)
             latents, tower = self.frozen
             pictures = render_batch(scenes)
             self.pool = (number, latents.encode(pictures), tower.features(pictures))
         return self.pool[1:]
 
-    def losses(self, chance: Chance, seed: int, step: int, batch: int = SCHEDULE.batch) -> dict:
+    def losses(self, rng: StepRng, seed: int, step: int, batch: int = SCHEDULE.batch) -> dict:
         latents, features = self.pooled(seed, step)
-        picked = torch.randperm(len(latents), generator=chance.torch)[:batch]
+        picked = torch.randperm(len(latents), generator=rng.torch)[:batch]
         clean, tokens = latents[picked], features[picked]
-        tokens = tokens + chance.normal(*tokens.shape) * chance.uniform(batch, 1, 1) * FEATURE_NOISE
-        fate = chance.uniform(batch, 1, 1)
+        tokens = tokens + rng.normal(*tokens.shape) * rng.uniform(batch, 1, 1) * FEATURE_NOISE
+        fate = rng.uniform(batch, 1, 1)
         tokens = torch.where(fate < DROPPED, 0.0, tokens)
         tokens = torch.where((fate >= DROPPED) & (fate < 2 * DROPPED), self.grey, tokens)
-        timestep = (1000 * chance.uniform(batch) ** TIMESTEP_POWER).long().clamp(max=999)
-        signal, spread = (f[timestep][:, None, None, None] for f in signal_and_noise())
-        noise = chance.normal(*clean.shape)
-        told = torch.tensor([chance.python.choices(SIDES, k=2) for _ in range(batch)])
+        timestep = (1000 * rng.uniform(batch) ** TIMESTEP_POWER).long().clamp(max=999)
+        signal, noise_std = (f[timestep][:, None, None, None] for f in signal_and_noise())
+        noise = rng.normal(*clean.shape)
+        told = torch.tensor([rng.python.choices(SIDES, k=2) for _ in range(batch)])
         time_ids = torch.stack(
             [told[:, 0], told[:, 0], 0 * told[:, 0], 0 * told[:, 0], told[:, 1], told[:, 1]], 1
         )
-        velocity = self.velocity(signal * clean + spread * noise, timestep, tokens, time_ids)
-        terms = {"velocity": F.mse_loss(velocity, signal * noise - spread * clean)}
+        velocity = self.velocity(signal * clean + noise_std * noise, timestep, tokens, time_ids)
+        terms = {"velocity": F.mse_loss(velocity, signal * noise - noise_std * clean)}
         terms["routed"] = self.routes.loss(fate.flatten() >= 2 * DROPPED)
         return {"loss": terms["velocity"] + ROUTING_WEIGHT * terms["routed"], **terms}
 

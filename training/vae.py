@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from small_world.world import Scene, object_center
 
-from .common import Chance, Schedule
+from .common import Schedule, StepRng
 from .scenes import render_batch, sample_scenes
 
 CONFIG = {
@@ -33,7 +33,7 @@ CROP = 64
 WHOLE_FROM = 500  # first step on whole pictures, which take the tint of the crops away
 FROZEN_FROM = 500  # from here on the encoder rests, so that the UNet can begin on its latents
 OBJECT_WEIGHT = 3.0  # more of the loss, on and around the objects, which are few of the pixels
-LATENT_NOISE = 0.25  # up to this is then added, in units of their spread: the UNet is not exact
+LATENT_NOISE = 0.25  # up to this is then added, in units of their std: the UNet is not exact
 
 
 class VaeTraining(nn.Module):
@@ -59,21 +59,21 @@ class VaeTraining(nn.Module):
                     pass_through(module, PAIRED + 2, corner=True)
             begin_ends(self.vae)
 
-    def losses(self, chance: Chance, batch: int = SCHEDULE.batch, step: int = 0) -> dict:
+    def losses(self, rng: StepRng, batch: int = SCHEDULE.batch, step: int = 0) -> dict:
         whole = step >= WHOLE_FROM
-        scenes = sample_scenes(chance.python, batch // 3 if whole else batch)
+        scenes = sample_scenes(rng.python, batch // 3 if whole else batch)
         pictures = render_batch(scenes)
         pictures = torch.cat([pictures, pixel_weights(pictures)], 1)
-        pictures = pictures if whole else random_crops(pictures, scenes, chance.python)
+        pictures = pictures if whole else random_crops(pictures, scenes, rng.python)
         x, weight = pictures[:, :3] * 2 - 1, pictures[:, 3:]
         x = x.contiguous(memory_format=torch.channels_last)
         frozen = step >= FROZEN_FROM
         with torch.set_grad_enabled(not frozen):
             posterior = self.vae.encode(x).latent_dist
-        noise = chance.normal(*posterior.mean.shape)
-        spread = LATENT_NOISE * posterior.mean.std((0, 2, 3), keepdim=True)
-        spread = spread * chance.uniform(len(x), 1, 1, 1)
-        latents = posterior.mean + noise * (spread if frozen else posterior.std)
+        noise = rng.normal(*posterior.mean.shape)
+        std = LATENT_NOISE * posterior.mean.std((0, 2, 3), keepdim=True)
+        std = std * rng.uniform(len(x), 1, 1, 1)
+        latents = posterior.mean + noise * (std if frozen else posterior.std)
         drawn = self.vae.decode(latents).sample
         off = (drawn - x) * weight
         terms = {"l1": off.abs().mean(), "mse": (off * (drawn - x)).mean()}
@@ -98,7 +98,7 @@ def pass_through(conv: nn.Conv2d, count: int, corner: bool = False) -> None:
 
 
 def pair_in(conv: nn.Conv2d, count: int) -> None:
-    """Write `count` inputs with both signs, and two constants, which steady the norms' spread."""
+    """Write `count` inputs with both signs, and two constants, which steady the norms."""
     middle = conv.weight.shape[-1] // 2
     conv.weight[: PAIRED + 2].zero_()
     conv.bias[: PAIRED + 2].zero_()
@@ -164,15 +164,15 @@ def evaluate(training: VaeTraining, count: int = 32) -> dict[str, float]:
 
 
 @torch.no_grad()
-def fold_statistics(vae: AutoencoderKL, mean: Tensor, spread: Tensor) -> None:
-    """Put the latents' mean and spread a channel into the 1x1 convolutions around them.
+def fold_statistics(vae: AutoencoderKL, mean: Tensor, std: Tensor) -> None:
+    """Put the latents' mean and standard deviation a channel into the 1x1 convolutions around them.
 
     The format knows one scaling factor; after this it is 1 and every channel is standard.
     """
     count = len(mean)
     quant, post = vae.quant_conv, vae.post_quant_conv
     post.bias.add_(post.weight[:, :, 0, 0] @ mean)
-    post.weight.mul_(spread[None, :, None, None])
-    quant.weight[:count].div_(spread[:, None, None, None])
-    quant.bias[:count].sub_(mean).div_(spread)
-    quant.bias[count:].sub_(2 * spread.log())
+    post.weight.mul_(std[None, :, None, None])
+    quant.weight[:count].div_(std[:, None, None, None])
+    quant.bias[:count].sub_(mean).div_(std)
+    quant.bias[count:].sub_(2 * std.log())

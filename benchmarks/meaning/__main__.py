@@ -23,7 +23,7 @@ from benchmarks.meaning.rows import Report
 from blip3u_core.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
-# One after the other in one process: the last is reckoned from the pictures of the others.
+# One after the other in one process: the last is computed from the pictures of the others.
 CAPTION_ROWS = ("one", "several", "counting", "position", "never_seen", "derived")
 
 

@@ -37,7 +37,7 @@ CARDS_A_ROW = 4
 
 
 @dataclass(frozen=True)
-class Row:
+class MeaningRow:
     """One line of the table; `goal` None is reported only."""
 
     name: str
@@ -53,12 +53,12 @@ class Row:
 class Report:
     """What a run has measured so far."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[MeaningRow] = field(default_factory=list)
     drawn: list[tuple[Caption, Scene]] = field(default_factory=list)  # what captions became
     cards: list[Card] = field(default_factory=list)
 
     def add(self, name: str, goal: float | None, outcomes: Sequence[bool]) -> None:
-        self.rows.append(Row(name, goal, list(outcomes)))
+        self.rows.append(MeaningRow(name, goal, list(outcomes)))
         print(f"{name:58} {self.rows[-1].rate}", flush=True)
 
     def show(

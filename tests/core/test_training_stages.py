@@ -10,8 +10,8 @@ import torch
 from blip3u_core.language.prompt import INSTRUCTION_REQUEST, QUESTION_REQUEST
 from small_world.samples import assistant, dialogue_sample, user
 from small_world.world import Object, Scene
-from training import eyes, llm, llm_data, tower, unet, vae
-from training.common import Chance, Run, Schedule, write_safetensors
+from training import llm, llm_data, tower, unet, vae, vision_encoder
+from training.common import Run, Schedule, StepRng, write_safetensors
 from training.muon import Muon
 from training.scenes import render_batch, sample_scenes
 
@@ -32,7 +32,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what later stages take from earlier ones, at its random start."""
     folder = tmp_path_factory.mktemp("runs")
     write_safetensors(tower.TowerTraining().state_dict(), folder / "tower.safetensors", {})
-    write_safetensors(eyes.Eyes().state_dict(), folder / "eyes.safetensors", {})
+    write_safetensors(vision_encoder.VisionEncoder().state_dict(), folder / "eyes.safetensors", {})
     return folder
 
 
@@ -45,16 +45,16 @@ class RestingVae:
 
 
 def make_stages(folder: Path) -> dict[str, tuple[torch.nn.Module, Callable]]:
-    features = eyes.FeatureTower(folder)
-    clip, seeing, auto = tower.TowerTraining(), eyes.Eyes(), vae.VaeTraining()
+    features = vision_encoder.FeatureTower(folder)
+    clip, seeing, auto = tower.TowerTraining(), vision_encoder.VisionEncoder(), vae.VaeTraining()
     decoder, language = unet.UNetTraining(RestingVae(), features), llm.LlmTraining(features)
     auto.begin()
     return {
-        "tower": (clip, lambda chance: clip.losses(chance, 3)),
-        "eyes": (seeing, lambda chance: seeing.losses(chance, 3)),
-        "vae": (auto, lambda chance: auto.losses(chance, 3, 0)),
-        "unet": (decoder, lambda chance: decoder.losses(chance, 0, 0, 3)),
-        "llm": (language, lambda chance: language.losses(chance, 0, 6)),
+        "tower": (clip, lambda rng: clip.losses(rng, 3)),
+        "eyes": (seeing, lambda rng: seeing.losses(rng, 3)),
+        "vae": (auto, lambda rng: auto.losses(rng, 3, 0)),
+        "unet": (decoder, lambda rng: decoder.losses(rng, 0, 0, 3)),
+        "llm": (language, lambda rng: language.losses(rng, 0, 6)),
     }
 
 
@@ -149,13 +149,13 @@ def test_empty_moments_warm_up_again():
 
 def test_folded_features_are_standard_and_the_same_up_to_scale():
     torch.manual_seed(0)  # of the tower's random start
-    pictures = render_batch(sample_scenes(Chance.of(0, 0).python, 32))
+    pictures = render_batch(sample_scenes(StepRng.at(0, 0).python, 32))
     clip = tower.TowerTraining(replace(tower.TOWER, num_layers=2)).requires_grad_(False).tower
     before = clip.clip_features(tower.tower_pixels(pictures))
     tower.fold_statistics(clip, pictures)
     after = clip.clip_features(tower.tower_pixels(pictures))
-    mean, spread = before.mean((0, 2, 3), keepdim=True), before.std((0, 2, 3), keepdim=True)
-    torch.testing.assert_close(after, (before - mean) / spread, rtol=1e-3, atol=1e-3)
+    mean, std = before.mean((0, 2, 3), keepdim=True), before.std((0, 2, 3), keepdim=True)
+    torch.testing.assert_close(after, (before - mean) / std, rtol=1e-3, atol=1e-3)
 
 
 def test_folded_latents_are_standard_and_draw_the_same():
@@ -163,7 +163,7 @@ def test_folded_latents_are_standard_and_draw_the_same():
     training = vae.VaeTraining()
     training.begin()
     auto = training.vae.requires_grad_(False)
-    pictures = render_batch(sample_scenes(Chance.of(0, 0).python, 8))
+    pictures = render_batch(sample_scenes(StepRng.at(0, 0).python, 8))
     before = auto.encode(pictures * 2 - 1).latent_dist.mode()
     drawn = auto.decode(before).sample
     vae.fold_statistics(auto, before.mean((0, 2, 3)), before.std((0, 2, 3)))
@@ -185,8 +185,8 @@ def test_plainest_autoencoder_keeps_the_colours():
 
 def test_language_batches_share_one_prefix(runs: Path):
     """Reading the system turn once gives the hidden states of reading it in every row."""
-    training = llm.LlmTraining(eyes.FeatureTower(runs)).requires_grad_(False)
-    sequences = llm_data.sample_sequences(Chance.of(0, 0).python, 5)
+    training = llm.LlmTraining(vision_encoder.FeatureTower(runs)).requires_grad_(False)
+    sequences = llm_data.sample_sequences(StepRng.at(0, 0).python, 5)
     shared, whole = llm_data.collate(sequences), llm_data.collate(sequences, skip=False)
     seen = training.eyes.encode_images(render_batch(shared.shown))
     with_prefix = training.hidden(shared, seen, training.read_prefix())

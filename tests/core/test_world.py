@@ -217,15 +217,15 @@ def test_words_of_a_rewriting_look_where_queries_would():
     for _ in range(100):
         edit = sample_edit(rng, kind=rng.choice(("recolor", "move", "remove")))
         sequence = encode(edit_plan_of(edit))
-        ((opener, meant),) = sequence.looks["meant"]
+        ((opener, meant),) = sequence.attention_targets["meant"]
         cells = {cell_of(thing) for thing in edit.source.objects}
         assert meant - sequence.starts[0] in cells
-        looked = {place for _, place in sequence.looks["touched"]}
+        looked = {place for _, place in sequence.attention_targets["touched"]}
         new = set(edit.target.objects) - set(edit.source.objects)
         assert (opener in looked) == bool(new)
         stay = set(edit.target.objects) & set(edit.source.objects)
         assert looked - {opener} == {sequence.starts[0] + cell_of(thing) for thing in stay}
-        assert all(token >= opener for token, _ in sequence.looks["touched"])
+        assert all(token >= opener for token, _ in sequence.attention_targets["touched"])
 
 
 def test_what_is_counted_is_the_answer():

@@ -16,15 +16,15 @@ from blip3u_core.language.config import VisionConfig
 from blip3u_core.language.vision_model import VisionModel
 from small_world.world import Scene
 
-from .common import RUNS, Chance, Schedule, read_safetensors
+from .common import RUNS, Schedule, StepRng, read_safetensors
 from .llm_config import language_config
 from .scenes import (
     CELL_CLASSES,
+    augment,
     cell_labels,
     render_batch,
     sample_scenes,
     tower_pixels,
-    worn,
 )
 from .tower import LOSS_WEIGHTS as CELL_WEIGHTS
 from .tower import TowerTraining, principal_patches
@@ -51,7 +51,7 @@ def cell_loss(
     return total
 
 
-class Eyes(nn.Module):
+class VisionEncoder(nn.Module):
     """The language model's vision tower and the heads that teach it to see before it can speak."""
 
     def __init__(self, config: dict | None = None):
@@ -74,9 +74,9 @@ class Eyes(nn.Module):
         tokens = self.visual(patches.flatten(0, 1), [(side, side)] * len(pictures))
         return tokens.unflatten(0, (len(pictures), -1))
 
-    def losses(self, chance: Chance, batch: int = SCHEDULE.batch) -> dict[str, Tensor]:
-        scenes = sample_scenes(chance.python, batch)
-        tokens = self.encode_images(worn(render_batch(scenes), chance))
+    def losses(self, rng: StepRng, batch: int = SCHEDULE.batch) -> dict[str, Tensor]:
+        scenes = sample_scenes(rng.python, batch)
+        tokens = self.encode_images(augment(render_batch(scenes), rng))
         return {"loss": cell_loss(self.heads, tokens, scenes)}
 
 
@@ -92,13 +92,13 @@ def cut_patches(pixels: Tensor, vision: VisionConfig) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate_eyes(eyes: Eyes, count: int = 512) -> dict[str, float]:
+def evaluate(encoder: VisionEncoder, count: int = 512) -> dict[str, float]:
     scenes = sample_scenes(random.Random(8), count, "held_out")
-    tokens = eyes.encode_images(render_batch(scenes))
+    tokens = encoder.encode_images(render_batch(scenes))
     labels = cell_labels(scenes)
     return {
         name: (head(tokens).argmax(-1) == labels[name])[labels[name] >= 0].float().mean().item()
-        for name, head in eyes.heads.items()
+        for name, head in encoder.heads.items()
     }
 
 

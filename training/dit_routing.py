@@ -12,7 +12,7 @@ from .llm_data import shared_prefix
 ROUTING_HEADS = 2  # of each cross-attention of the DiT are taught to look at the place's own token
 
 
-class Routes:
+class DitRoutes:
     """Watches the DiT's cross-attentions: place j of the features shall look at visual token j."""
 
     def __init__(self, dit: NextDiT):
