@@ -9,7 +9,7 @@ from importlib import import_module
 
 import torch
 
-from .speed.measure import Row, clock
+from .speed.measure import Measurement, clock
 
 # In the order of the data; the slowest last.
 BENCHMARKS = (
@@ -54,7 +54,7 @@ def machine() -> str:
     )
 
 
-def line(row: Row) -> str:
+def line(row: Measurement) -> str:
     def number(value: float | None) -> str:
         return " " * 5 if value is None else f"{value:5.2f}"
 

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 
 from .in_host import call_in_host, load_pack, pack_module
-from .measure import ROUNDS, Row, Times, alternate, threads
+from .measure import ROUNDS, Measurement, Times, alternate, threads
 from .sampler import NUM_QUERIES, SCALE, STEPS, hosted_dit
 
 PLAIN, COMPILED = "as it is", "compiled"
 
 
-def rows(minimal: bool) -> Iterator[Row]:
+def rows(minimal: bool) -> Iterator[Measurement]:
     result = call_in_host("compiled", "measure_in_host", minimal)
     times = Times({name: tuple(values) for name, values in result["seconds"].items()})
-    yield Row(
+    yield Measurement(
         f"CLIP Feature Sampler, {STEPS} steps, float32: compiled against as it is",
         times.ratio(COMPILED, PLAIN),
         None,

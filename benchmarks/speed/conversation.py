@@ -10,7 +10,7 @@ from typing import Any
 from tests.harness.comfy import Host, make_base_folder, running_host
 from tests.harness.graph import converse_graph
 
-from .measure import ROUNDS, Row, milliseconds
+from .measure import ROUNDS, Measurement, milliseconds
 
 SAID = "blip3u.conversation"  # the event of nodes/host/converse.py
 TURNS, TURNS_MINIMAL = 50, 4
@@ -25,20 +25,20 @@ NAMES = ("circle", "shape", "object", "thing", "big circle", "big shape", "big o
 GOAL = 1.5
 
 
-def rows(minimal: bool) -> Iterator[Row]:
+def rows(minimal: bool) -> Iterator[Measurement]:
     turns, rounds = (TURNS_MINIMAL, 2) if minimal else (TURNS, ROUNDS)
     with TemporaryDirectory() as base, running_host(make_base_folder(Path(base))) as host:
         yield conversation_row(host, turns, rounds)
 
 
-def conversation_row(host: Host, turns: int, rounds: int) -> Row:
+def conversation_row(host: Host, turns: int, rounds: int) -> Measurement:
     short, long = (converse(host, count) for count in (1, turns - 1))
     times = [
         [until_first_token(host, QUESTION.format(name), before) for before in (short, long)]
         for name in NAMES[:rounds]
     ]
     early, late = (median(column) for column in zip(*times, strict=True))
-    return Row(
+    return Measurement(
         f"Converse: Run to the first token, turn {turns} / turn 2 (blip3u-tiny)",
         median(second / first for first, second in times),
         GOAL,

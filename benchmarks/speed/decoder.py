@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .in_host import call_in_host, load_pack, pack_module
-from .measure import ROUNDS, Row, Times, alternate, threads
+from .measure import ROUNDS, Measurement, Times, alternate, threads
 from .models import stage_in_memory
 
 GOAL = 1.00
@@ -60,11 +60,11 @@ SCHEDULER = {
 }
 
 
-def rows(minimal: bool) -> Iterator[Row]:
+def rows(minimal: bool) -> Iterator[Measurement]:
     result = call_in_host("decoder", "measure_in_host", minimal)
     times = Times({name: tuple(values) for name, values in result["seconds"].items()})
     for name in ("SamplerCustom", "KSampler"):
-        yield Row(
+        yield Measurement(
             f"decoder MODEL, {name}, {STEPS} steps: against the diffusers loop",
             times.ratio(name, "diffusers"),
             GOAL,

@@ -11,7 +11,7 @@ from blip3u_core.features.config import NextDiTConfig
 from blip3u_core.features.flow import item_noise, sample_clip_features
 from blip3u_core.features.nextdit import NextDiT
 
-from .measure import DTYPES, Row, Times, alternate, threads
+from .measure import DTYPES, Measurement, Times, alternate, threads
 from .plain_dit import PlainDiT
 
 SIZE = NextDiTConfig(
@@ -41,23 +41,23 @@ GOAL_PLAIN = {"float32": 0.65, "bfloat16": 0.72}
 GOAL_ROOFLINE = 1.08
 
 
-def rows(minimal: bool) -> Iterator[Row]:
+def rows(minimal: bool) -> Iterator[Measurement]:
     for name in DTYPES:
         with threads(1):
             times = measure(MINIMAL if minimal else SIZE, name, 2 if minimal else STEPS)
-        yield Row(
+        yield Measurement(
             f"DiT, {STEPS} steps with guidance, {name}: against the plain one",
             times.ratio("ours", "plain"),
             GOAL_PLAIN[name],
             times.describe("ours", "plain"),
         )
-        yield Row(
+        yield Measurement(
             f"DiT, {name}: against its necessary matrix products",
             times.ratio("ours", "products"),
             GOAL_ROOFLINE,
             times.describe("ours", "products"),
         )
-        yield Row(
+        yield Measurement(
             f"DiT, {name}: the plain one against all its matrix products",
             times.ratio("plain", "plain products"),
             None,

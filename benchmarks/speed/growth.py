@@ -17,10 +17,10 @@ from .decoder import MINIMAL as UNET_MINIMAL
 from .decoder import UNET
 from .dit import MINIMAL, NUM_QUERIES, SIZE, random_dit
 from .llm import CACHE_BYTES, Dialogue
-from .measure import Row, Times, alternate, threads
+from .measure import Measurement, Times, alternate, threads
 from .models import LANGUAGE, LANGUAGE_MINIMAL, language_model
-from .paper import CARDS, Stage
-from .stages import Drawing
+from .paper import GPUS, StageCost
+from .stages import ModelWork
 
 ROUNDS = 5
 DIT_STEPS = 3
@@ -41,17 +41,17 @@ class Curve:
     seconds: list[float]
     others: dict[str, list[float]] = field(default_factory=dict)
 
-    def row(self) -> Row:
+    def row(self) -> Measurement:
         """The largest size against the smallest, and all points."""
         points = ", ".join(
             f"{size}: {1000 * s:.0f} ms" for size, s in zip(self.sizes, self.seconds, strict=True)
         )
         parts = [points, *(f"{name} x{v[-1] / v[0]:.1f}" for name, v in self.others.items())]
         name = f"growth: {self.name}, {self.axis} {self.sizes[-1]} / {self.sizes[0]}"
-        return Row(name, self.seconds[-1] / self.seconds[0], None, "; ".join(parts))
+        return Measurement(name, self.seconds[-1] / self.seconds[0], None, "; ".join(parts))
 
 
-def rows(minimal: bool) -> Iterator[Row]:
+def rows(minimal: bool) -> Iterator[Measurement]:
     for curve in curves(minimal):
         yield curve.row()
 
@@ -77,9 +77,9 @@ def batch_curve(minimal: bool) -> Curve:
     }
     curve = Curve("DiT", "batch", BATCHES, medians(runs, minimal))
     if not minimal:
-        drawing = Drawing("8b")
-        stages = [Stage("", drawing.dit_ours(DIT_STEPS, batch), 0.0) for batch in BATCHES]
-        curve.others["8B on an H100, reckoned"] = [stage.seconds(CARDS[0]) for stage in stages]
+        model = ModelWork("8b")
+        stages = [StageCost("", model.dit_ours(DIT_STEPS, batch), 0.0) for batch in BATCHES]
+        curve.others["8B on an H100, estimated"] = [stage.seconds(GPUS[0]) for stage in stages]
     return curve
 
 

@@ -8,24 +8,24 @@ from statistics import median
 from typing import Any
 
 from .in_host import call_in_host, load_pack
-from .measure import CLOCKS, Row, clock
+from .measure import CLOCKS, Measurement, clock
 
 GOAL_SECONDS = 0.15
 STARTS = 5
 HEAVY = ("diffusers", "transformers", "accelerate", "einops", "scipy", "tokenizers")
 
 
-def rows(minimal: bool) -> Iterator[Row]:
+def rows(minimal: bool) -> Iterator[Measurement]:
     starts = [call_in_host("host_import", "start") for _ in range(1 if minimal else STARTS)]
     seconds = sorted(start["seconds"] for start in starts)
-    yield Row(
+    yield Measurement(
         f"import of the pack, s, median of {len(starts)} fresh starts",
         median(seconds),
         GOAL_SECONDS,
         f"{starts[0]['nodes']} nodes; {seconds[0]:.3f}..{seconds[-1]:.3f} s",
     )
     brought = [name for name in HEAVY if name in starts[0]["new"]]
-    yield Row(
+    yield Measurement(
         "heavy packages imported by it",
         len(brought),
         0,

@@ -17,7 +17,7 @@ from blip3u_core.language.prefix_cache import PrefixCache
 from blip3u_core.language.prompt import caption_text, question_text
 from blip3u_core.language.visual_tokens import visual_tokens
 
-from .measure import DTYPES, ROUNDS, Row, alternate
+from .measure import DTYPES, ROUNDS, Measurement, alternate
 from .models import LANGUAGE, LANGUAGE_MINIMAL, language_model
 
 NUM_TURNS = 10
@@ -43,7 +43,7 @@ FULL = Size(answer_tokens=16, picture_side=224, rounds=ROUNDS, rounds_without_go
 MINIMAL = Size(answer_tokens=3, picture_side=56, rounds=1, rounds_without_goal=1)
 
 
-def rows(minimal: bool) -> Iterator[Row]:
+def rows(minimal: bool) -> Iterator[Measurement]:
     size = MINIMAL if minimal else FULL
     for dtype_name, dtype in DTYPES.items():
         llm = language_model(LANGUAGE_MINIMAL if minimal else LANGUAGE, dtype)
@@ -52,7 +52,7 @@ def rows(minimal: bool) -> Iterator[Row]:
         yield pictures_row(llm, size, dtype_name)
 
 
-def prompts_row(llm: LanguageModel, size: Size, dtype: str) -> Row:
+def prompts_row(llm: LanguageModel, size: Size, dtype: str) -> Measurement:
     """One prefill for all prompts, of different length, against one each."""
     contexts = [
         read_context(llm, caption_text(" and a ".join(WORDS[: i + 1])), for_drawing=True)
@@ -66,7 +66,8 @@ def prompts_row(llm: LanguageModel, size: Size, dtype: str) -> Row:
         size.rounds_without_goal,
     )
     name = f"LLM {dtype}: {NUM_PROMPTS} prompts in one prefill / one by one"
-    return Row(name, times.ratio("together", "alone"), None, times.describe("together", "alone"))
+    described = times.describe("together", "alone")
+    return Measurement(name, times.ratio("together", "alone"), None, described)
 
 
 @dataclass
@@ -98,7 +99,7 @@ class Dialogue:
         return deepcopy(self.caches[turn])
 
 
-def dialogue_rows(llm: LanguageModel, size: Size, dtype: str) -> Iterator[Row]:
+def dialogue_rows(llm: LanguageModel, size: Size, dtype: str) -> Iterator[Measurement]:
     """The last turn against the first, with what the earlier turns computed and without."""
 
     def draw(context: Context, cache: PrefixCache) -> None:
@@ -116,7 +117,7 @@ def dialogue_rows(llm: LanguageModel, size: Size, dtype: str) -> Iterator[Row]:
 
 def dialogue_row(
     talk: Dialogue, run: Callable[..., None], for_drawing: bool, name: str, rounds: int
-) -> Row:
+) -> Measurement:
     ready: dict[str, tuple[Context, PrefixCache]] = {}
 
     def prepare(turn: str) -> None:
@@ -128,10 +129,11 @@ def dialogue_row(
     name = f"{name}: turn {NUM_TURNS} / turn 1" + ("" if talk.budget else ", nothing kept")
     tokens = f"{len(ready[last][0])} and {len(ready[first][0])} tokens"
     goal = 1.3 if talk.budget else None
-    return Row(name, times.ratio(last, first), goal, f"{times.describe(last, first)}; {tokens}")
+    described = f"{times.describe(last, first)}; {tokens}"
+    return Measurement(name, times.ratio(last, first), goal, described)
 
 
-def pictures_row(llm: LanguageModel, size: Size, dtype: str) -> Row:
+def pictures_row(llm: LanguageModel, size: Size, dtype: str) -> Measurement:
     """The same question about several pictures: answers decoded together."""
     question = question_text("What is in this picture?", 1)
     contexts = [
@@ -147,7 +149,7 @@ def pictures_row(llm: LanguageModel, size: Size, dtype: str) -> Row:
     )
     name = f"LLM {dtype}: {NUM_PICTURES} pictures' answers in a batch / one by one"
     described = f"{times.describe('together', 'alone')}; {len(contexts[0])} tokens each"
-    return Row(name, times.ratio("together", "alone"), 0.5, described)
+    return Measurement(name, times.ratio("together", "alone"), 0.5, described)
 
 
 def random_pictures(side: int) -> list[Tensor]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from .in_host import call_in_host, load_pack, pack_module
-from .measure import CLOCKS, Row, clock, peak_rss, threads
+from .measure import CLOCKS, Measurement, clock, peak_rss, threads
 
 GOAL_TIME, GOAL_MEMORY = 1.25, 1.1
 FRESH_STARTS = 3
@@ -34,7 +34,7 @@ SMALL = SIZES | {"in_channels": 64, "dim": 64, "num_layers": 2, "num_heads": 4, 
 READ_BYTES = 16 * 1024**2
 
 
-def rows(minimal: bool) -> Iterator[Row]:
+def rows(minimal: bool) -> Iterator[Measurement]:
     with tempfile.TemporaryDirectory() as folder:
         sizes = (SMALL | {"ffn_dim": 256}) if minimal else SIZES
         write_checkpoint(Path(folder), sizes)
@@ -44,13 +44,13 @@ def rows(minimal: bool) -> Iterator[Row]:
         ]
     middle = {name: median(one[name] for one in found) for name in found[0]}
     size = f"{middle['bytes'] / 1e9:.2f} GB"
-    yield Row(
+    yield Measurement(
         f"loading {size} to the first step: against reading the bytes",
         middle["loading"] / middle["reading"],
         GOAL_TIME,
         f"{middle['loading']:.2f} s / {middle['reading']:.2f} s; a step {middle['step']:.2f} s",
     )
-    yield Row(
+    yield Measurement(
         f"loading {size}: peak RSS above the start's, against the weights",
         middle["memory"] / middle["bytes"],
         GOAL_MEMORY,

@@ -1,7 +1,7 @@
 """What all benchmarks share: times in alternation, memory, and the rows of the table.
 
-A benchmark is a module of this folder with `rows(minimal: bool) -> Iterator[Row]`; `minimal` runs
-the same code at a size that takes seconds and proves nothing, for the tests.
+A benchmark is a module of this folder with `rows(minimal: bool) -> Iterator[Measurement]`;
+`minimal` runs the same code at a size that takes seconds and proves nothing, for the tests.
 """
 
 import os
@@ -20,7 +20,7 @@ CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 @dataclass(frozen=True)
-class Row:
+class Measurement:
     """One line of the table. `ratio` is None where only `detail` says something."""
 
     name: str
@@ -52,9 +52,9 @@ class Times:
     def describe(self, name: str, to: str) -> str:
         """Both medians and the middle half of the ratios."""
         medians = f"{milliseconds(self.median(name))} / {milliseconds(self.median(to))}"
-        return f"{medians}, {self.spread(name, to)}"
+        return f"{medians}, {self.quartiles(name, to)}"
 
-    def spread(self, name: str, to: str) -> str:
+    def quartiles(self, name: str, to: str) -> str:
         """The middle half of the rounds' ratios, as text."""
         pairs = zip(self.seconds[name], self.seconds[to], strict=True)
         ratios = sorted(one / other for one, other in pairs)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.speed.paper`: what the published sizes would take on real cards, reckoned.
+"""`python -m benchmarks.speed.paper`: what the published sizes would take on real cards, estimated.
 
 Per operation, time = max(FLOPs / compute, bytes / bandwidth, 2 us); per stage, the sum of those
 or, without CUDA graphs, launches * 6 us if that is longer: then the GPU waits for Python.
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from .counting import Work
-from .stages import ANSWER_TOKENS, DECODER_STEPS, DIT_STEPS, Drawing, Painting
+from .stages import ANSWER_TOKENS, DECODER_STEPS, DIT_STEPS, DecoderWork, ModelWork
 
 COMPUTE_REACHED = 0.6  # of the dense peak, by good matrix products of these sizes
 BANDWIDTH_REACHED = 0.8
@@ -20,7 +20,7 @@ GB = 1e9
 
 
 @dataclass(frozen=True)
-class Card:
+class Gpu:
     """Numbers of the makers' data sheets; `link` is what PCIe reaches in practice."""
 
     name: str
@@ -30,15 +30,15 @@ class Card:
     link: float  # bytes a second between RAM and card
 
 
-CARDS = (
-    Card("H100 SXM 80 GB", 989e12, 3.35e12, 80e9, 50e9),
-    Card("RTX 4070 12 GB", 58e12, 504e9, 12e9, 25e9),
-    Card("RTX 4060 8 GB", 30e12, 272e9, 8e9, 13e9),
+GPUS = (
+    Gpu("H100 SXM 80 GB", 989e12, 3.35e12, 80e9, 50e9),
+    Gpu("RTX 4070 12 GB", 58e12, 504e9, 12e9, 25e9),
+    Gpu("RTX 4060 8 GB", 30e12, 272e9, 8e9, 13e9),
 )
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageCost:
     """Work, and the weights that every one of its `passes` goes through."""
 
     name: str
@@ -51,7 +51,7 @@ class Stage:
     def memory(self) -> float:
         return self.weight_bytes + self.work.peak_bytes
 
-    def gpu_seconds(self, card: Card) -> float:
+    def gpu_seconds(self, card: Gpu) -> float:
         """With CUDA graphs, everything on the card."""
         compute, bandwidth = card.flops * COMPUTE_REACHED, card.bandwidth * BANDWIDTH_REACHED
         kernels = self.work.sum(
@@ -59,23 +59,23 @@ class Stage:
         )
         return kernels + self.passes * self.cast_bytes / bandwidth
 
-    def streamed_bytes(self, card: Card) -> float:
+    def streamed_bytes(self, card: Gpu) -> float:
         """Weights that do not fit and cross the link at every pass (low-VRAM mode)."""
         return min(self.weight_bytes, max(0.0, self.memory - (card.memory - RESERVED)))
 
-    def stream_seconds(self, card: Card) -> float:
+    def stream_seconds(self, card: Gpu) -> float:
         return self.passes * self.streamed_bytes(card) / card.link
 
     def launch_seconds(self) -> float:
         return self.work.launches * LAUNCH_SECONDS
 
-    def seconds(self, card: Card, graphs: bool = False) -> float:
+    def seconds(self, card: Gpu, graphs: bool = False) -> float:
         """Time with the weights where they are after loading, and what does not fit streamed."""
         busy = self.gpu_seconds(card)
         launched = busy if graphs else max(busy, self.launch_seconds())
         return max(launched, self.stream_seconds(card))
 
-    def limit(self, card: Card) -> str:
+    def limit(self, card: Gpu) -> str:
         """What the time is made of."""
         busy = self.gpu_seconds(card)
         parts = {
@@ -86,7 +86,7 @@ class Stage:
         }
         return max(parts, key=lambda name: parts[name])
 
-    def _compute_share(self, card: Card) -> float:
+    def _compute_share(self, card: Gpu) -> float:
         compute, bandwidth = card.flops * COMPUTE_REACHED, card.bandwidth * BANDWIDTH_REACHED
         bound = self.work.sum(
             lambda o: (o.flops / compute) * (o.flops / compute > o.num_bytes / bandwidth)
@@ -97,40 +97,40 @@ class Stage:
 @cache
 def works(size: str) -> dict[str, Work]:
     """What the stages of "8b" or "4b" do, by a short name."""
-    drawing, painting = Drawing(size), Painting()
+    model, decoder = ModelWork(size), DecoderWork()
     return {
-        "tokens": drawing.visual_tokens(),
-        "answer": drawing.answer(),
-        "plain": drawing.dit_plain(),
-        "dit": drawing.dit_ours(),
-        "unet": painting.unet_step() * DECODER_STEPS,
-        "vae": painting.decode(),
+        "tokens": model.visual_tokens(),
+        "answer": model.answer(),
+        "plain": model.dit_plain(),
+        "dit": model.dit_ours(),
+        "unet": decoder.unet_step() * DECODER_STEPS,
+        "vae": decoder.decode(),
     }
 
 
-def stages(size: str, fp8: bool = False) -> dict[str, Stage]:
+def stages(size: str, fp8: bool = False) -> dict[str, StageCost]:
     """All stages of "8b" or "4b", by a short name."""
-    drawing, painting, work = Drawing(size), Painting(), works(size)
-    llm_fp8 = drawing.matrices("model.layers.") if fp8 else 0
-    dit_fp8 = drawing.matrices("model.dit.") if fp8 else 0
-    llm = 2 * drawing.llm_parameters - llm_fp8, 3.0 * llm_fp8
-    dit = 2 * drawing.dit_parameters - dit_fp8, 3.0 * dit_fp8
-    unet, vae = 2 * painting.unet_parameters, 2 * painting.vae_parameters
+    model, decoder, work = ModelWork(size), DecoderWork(), works(size)
+    llm_fp8 = model.matrices("model.layers.") if fp8 else 0
+    dit_fp8 = model.matrices("model.dit.") if fp8 else 0
+    llm = 2 * model.llm_parameters - llm_fp8, 3.0 * llm_fp8
+    dit = 2 * model.dit_parameters - dit_fp8, 3.0 * dit_fp8
+    unet, vae = 2 * decoder.unet_parameters, 2 * decoder.vae_parameters
     made = {
         "tokens": ("LLM: visual tokens", 1, *llm),
-        "answer": (f"LLM: look, {ANSWER_TOKENS} answer tokens", ANSWER_TOKENS, *llm),
+        "answer": (f"LLM: VQA, {ANSWER_TOKENS} answer tokens", ANSWER_TOKENS, *llm),
         "plain": (f"DiT, {DIT_STEPS} steps, straightforward", DIT_STEPS, *dit),
         "dit": (f"DiT, {DIT_STEPS} steps", DIT_STEPS, *dit),
         "unet": (f"decoder UNet, {DECODER_STEPS} steps", DECODER_STEPS, unet, 0.0),
         "vae": ("VAE, 1024 x 1024", 1, vae, 0.0),
     }
     return {
-        key: Stage(name, work[key], weight_bytes, passes, cast_bytes)
+        key: StageCost(name, work[key], weight_bytes, passes, cast_bytes)
         for key, (name, passes, weight_bytes, cast_bytes) in made.items()
     }
 
 
-def work_table(found: dict[str, Stage]) -> Iterator[str]:
+def work_table(found: dict[str, StageCost]) -> Iterator[str]:
     yield "| stage | TFLOP | GB moved | launches | weights GB | activations GB |"
     yield "|---|--:|--:|--:|--:|--:|"
     for stage in found.values():
@@ -141,21 +141,19 @@ def work_table(found: dict[str, Stage]) -> Iterator[str]:
         )
 
 
-def time_table(found: dict[str, Stage]) -> Iterator[str]:
-    yield "| stage | " + " | ".join(f"{card.name} | bound by" for card in CARDS) + " |"
-    yield "|---|" + "--:|---|" * len(CARDS)
+def time_table(found: dict[str, StageCost]) -> Iterator[str]:
+    yield "| stage | " + " | ".join(f"{card.name} | bound by" for card in GPUS) + " |"
+    yield "|---|" + "--:|---|" * len(GPUS)
     for stage in found.values():
-        cells = [f"{duration(stage.seconds(card))} | {stage.limit(card)}" for card in CARDS]
+        cells = [f"{duration(stage.seconds(card))} | {stage.limit(card)}" for card in GPUS]
         yield f"| {stage.name} | " + " | ".join(cells) + " |"
 
 
-def graph_table(found: dict[str, Stage]) -> Iterator[str]:
-    yield "| stage | " + " | ".join(f"{card.name}: eager | graphs" for card in CARDS) + " |"
-    yield "|---|" + "--:|--:|" * len(CARDS)
+def graph_table(found: dict[str, StageCost]) -> Iterator[str]:
+    yield "| stage | " + " | ".join(f"{card.name}: eager | graphs" for card in GPUS) + " |"
+    yield "|---|" + "--:|--:|" * len(GPUS)
     for stage in found.values():
-        cells = [
-            duration(stage.seconds(card, graphs)) for card in CARDS for graphs in (False, True)
-        ]
+        cells = [duration(stage.seconds(card, graphs)) for card in GPUS for graphs in (False, True)]
         yield f"| {stage.name} | " + " | ".join(cells) + " |"
 
 
@@ -171,7 +169,7 @@ class Choice:
     dit_steps: float = 1.0  # of 30
     decoder_steps: float = 1.0  # of 50, counting a step without guidance as half of one
 
-    def parts(self, known: dict[tuple[str, bool], dict[str, Stage]]) -> dict[str, Stage]:
+    def parts(self, known: dict[tuple[str, bool], dict[str, StageCost]]) -> dict[str, StageCost]:
         found = known[self.size, self.fp8]
         return {
             "tokens": found["tokens"],
@@ -180,7 +178,7 @@ class Choice:
             "vae": found["vae"],
         }
 
-    def seconds(self, parts: dict[str, Stage], card: Card, new_prompt: bool) -> float:
+    def seconds(self, parts: dict[str, StageCost], card: Gpu, new_prompt: bool) -> float:
         """One picture; weights that leave for others are brought back over the link."""
         shares = {"tokens": 1.0, "dit": self.dit_steps, "unet": self.decoder_steps, "vae": 1.0}
         used = [name for name in shares if new_prompt or name != "tokens"]
@@ -205,25 +203,25 @@ CHOICES = (
 )
 
 
-def choice_table(known: dict[tuple[str, bool], dict[str, Stage]]) -> Iterator[str]:
-    names = " | ".join(f"{card.name}: new prompt | new seed" for card in CARDS)
+def choice_table(known: dict[tuple[str, bool], dict[str, StageCost]]) -> Iterator[str]:
+    names = " | ".join(f"{card.name}: new prompt | new seed" for card in GPUS)
     yield f"| text to image, 1024 x 1024 | largest stage GB | {names} |"
-    yield "|---|--:|" + "--:|--:|" * len(CARDS)
+    yield "|---|--:|" + "--:|--:|" * len(GPUS)
     for choice in CHOICES:
         parts = choice.parts(known)
         largest = max(stage.memory for stage in parts.values()) / GB
         times = [
-            duration(choice.seconds(parts, card, new)) for card in CARDS for new in (True, False)
+            duration(choice.seconds(parts, card, new)) for card in GPUS for new in (True, False)
         ]
         yield f"| {choice.name} | {largest:.1f} | " + " | ".join(times) + " |"
 
 
-def answer_table(known: dict[tuple[str, bool], dict[str, Stage]]) -> Iterator[str]:
-    yield "| answer of 64 tokens | LLM GB | " + " | ".join(card.name for card in CARDS) + " |"
-    yield "|---|--:|" + "--:|" * len(CARDS)
+def answer_table(known: dict[tuple[str, bool], dict[str, StageCost]]) -> Iterator[str]:
+    yield "| answer of 64 tokens | LLM GB | " + " | ".join(card.name for card in GPUS) + " |"
+    yield "|---|--:|" + "--:|" * len(GPUS)
     for (size, fp8), found in known.items():
         stage = found["answer"]
-        times = " | ".join(duration(stage.seconds(card)) for card in CARDS)
+        times = " | ".join(duration(stage.seconds(card)) for card in GPUS)
         name = f"{size.upper()}, {'fp8 storage' if fp8 else 'bf16'}"
         yield f"| {name} | {stage.memory / GB:.1f} | {times} |"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.harness.comfy import RANDOM_TINY, Host, make_base_folder, running_host
 
-from .measure import ROUNDS, Row
+from .measure import ROUNDS, Measurement
 
 REPOSITORY = Path(__file__).parents[2]
 WORKFLOW = REPOSITORY / "workflows" / "api" / "text_to_image.json"
@@ -27,7 +27,7 @@ SECONDS_A_PICTURE = 6.0  # on two CPU cores
 Graph = dict[str, dict[str, Any]]
 
 
-def rows(minimal: bool) -> Iterator[Row]:
+def rows(minimal: bool) -> Iterator[Measurement]:
     graph = json.loads(WORKFLOW.read_text(encoding="utf-8"))
     trained = (REPOSITORY / "models" / "blip3u-tiny").is_dir() and not minimal
     for node in graph.values():
@@ -40,14 +40,14 @@ def rows(minimal: bool) -> Iterator[Row]:
         yield from reuse_rows(host, graph, name, 2 if minimal else ROUNDS)
 
 
-def reuse_rows(host: Host, graph: Graph, name: str, rounds: int) -> Iterator[Row]:
+def reuse_rows(host: Host, graph: Graph, name: str, rounds: int) -> Iterator[Measurement]:
     first, all_nodes = run(host, with_seed(graph, 100))
     again = [run(host, with_seed(graph, 101 + i)) for i in range(rounds)]
     seconds = median(seconds for seconds, _ in again)
     ran = [node for _, nodes in again for node in nodes]
     repeated = [node for node in ran if node in LANGUAGE_NODES]
     per_run = sorted({node.removeprefix("BLIP3U_") for node in ran})
-    yield Row(
+    yield Measurement(
         f"text to image, new seed only ({name}): LLM passes, negative features",
         len(repeated),
         0,
@@ -55,20 +55,20 @@ def reuse_rows(host: Host, graph: Graph, name: str, rounds: int) -> Iterator[Row
     )
     new_prompt = [run(host, with_prompt(graph, i)) for i in range(rounds)]
     remade = sum(LANGUAGE_NODES[1] in nodes for _, nodes in new_prompt)
-    yield Row(
+    yield Measurement(
         "text to image, new prompt: negative features made again",
         remade,
         0,
         f"{median(s for s, _ in new_prompt):.2f} s",
     )
     if name == "blip3u-tiny":
-        yield Row(
+        yield Measurement(
             f"{name}: seconds a picture of a new prompt, end to end",
             median(s for s, _ in new_prompt),
             SECONDS_A_PICTURE,
             f"{WORKFLOW.name} as it is shipped, from queueing to the saved file, wall clock",
         )
-    yield Row(
+    yield Measurement(
         "text to image, new seed only / first run with loading",
         seconds / first,
         None,

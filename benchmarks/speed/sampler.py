@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .in_host import call_in_host, load_pack, pack_module
-from .measure import ROUNDS, Row, Times, alternate, threads
+from .measure import ROUNDS, Measurement, Times, alternate, threads
 from .models import stage_in_memory
 
 GOAL = 1.03
@@ -23,17 +23,17 @@ SCALE = 3.0
 NUM_QUERIES = 64
 
 
-def rows(minimal: bool) -> Iterator[Row]:
+def rows(minimal: bool) -> Iterator[Measurement]:
     result = call_in_host("sampler", "measure_in_host", minimal)
     times = Times({name: tuple(values) for name, values in result["seconds"].items()})
     for name in ("CLIP Feature Sampler", "KSampler"):
-        yield Row(
+        yield Measurement(
             f"{name} against the bare loop, {STEPS} steps, float32",
             times.ratio(name, "bare"),
             GOAL,
             f"{times.describe(name, 'bare')}; results differ by {result['difference'][name]:.0e}",
         )
-    yield Row(
+    yield Measurement(
         "a preview at every step against CLIP Feature Sampler",
         times.ratio("previews", "CLIP Feature Sampler"),
         GOAL_PREVIEW,

@@ -42,7 +42,7 @@ def meta(*shape: int, dtype: torch.dtype = DTYPE) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Drawing:
+class ModelWork:
     """LLM and DiT of one published size, "8b" or "4b"."""
 
     name: str
@@ -170,7 +170,7 @@ class Drawing:
         return count(prepare) + count(step) * steps
 
 
-class Painting:
+class DecoderWork:
     """The diffusion decoder and its VAE; the same for 8B and 4B."""
 
     @cached_property

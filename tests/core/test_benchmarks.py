@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.__main__ import BENCHMARKS, line
 from benchmarks.speed import measure
-from benchmarks.speed.measure import Row, Times, alternate
+from benchmarks.speed.measure import Measurement, Times, alternate
 
 # Run in tests/host; `compiled` also needs a C++ compiler and half a minute, and is run by hand.
 NEED_A_HOST = {
@@ -46,12 +46,13 @@ def test_rounds_alternate_and_turn_round():
 def test_a_slow_moment_of_the_machine_does_not_decide():
     slow_once = Times({"ours": (1.0, 10.0, 1.0), "plain": (2.0, 20.0, 2.0)})
     assert slow_once.ratio("ours", "plain") == 0.5
-    assert slow_once.spread("ours", "plain") == "0.50..0.50"
+    assert slow_once.quartiles("ours", "plain") == "0.50..0.50"
 
 
 def test_a_goal_is_met_up_to_its_number():
-    assert [Row("", ratio, 1.0).verdict for ratio in (0.9, 1.0, 1.1)] == ["met", "met", "MISSED"]
-    assert Row("", 2.0).verdict == ""
+    verdicts = [Measurement("", ratio, 1.0).verdict for ratio in (0.9, 1.0, 1.1)]
+    assert verdicts == ["met", "met", "MISSED"]
+    assert Measurement("", 2.0).verdict == ""
 
 
 def test_an_unknown_clock_is_refused(monkeypatch: pytest.MonkeyPatch):

@@ -9,8 +9,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.speed.counting import count, real_bytes
-from benchmarks.speed.paper import CARDS, Stage
-from benchmarks.speed.stages import Drawing, meta
+from benchmarks.speed.paper import GPUS, StageCost
+from benchmarks.speed.stages import ModelWork, meta
 from blip3u_core.features.config import NextDiTConfig
 from blip3u_core.features.nextdit import NextDiT
 
@@ -75,18 +75,18 @@ def test_computing_on_the_cpu_does_not_count():
 
 
 @pytest.fixture(scope="module")
-def drawing() -> Drawing:
-    return Drawing("8b")
+def model() -> ModelWork:
+    return ModelWork("8b")
 
 
-def test_parameters_are_the_published_ones(drawing: Drawing):
-    assert drawing.llm_parameters + drawing.dit_parameters == 9_654_567_840
-    assert drawing.dit_parameters == pytest.approx(1.365e9, rel=1e-3)
-    assert Drawing("4b").llm_parameters < 4e9  # the tied output layer counts once
+def test_parameters_are_the_published_ones(model: ModelWork):
+    assert model.llm_parameters + model.dit_parameters == 9_654_567_840
+    assert model.dit_parameters == pytest.approx(1.365e9, rel=1e-3)
+    assert ModelWork("4b").llm_parameters < 4e9  # the tied output layer counts once
 
 
-def test_flops_of_a_dit_step_follow_the_formula(drawing: Drawing):
-    c, tokens, rows = drawing.dit.config, 64, 2 * 64
+def test_flops_of_a_dit_step_follow_the_formula(model: ModelWork):
+    c, tokens, rows = model.dit.config, 64, 2 * 64
     square = 2 * c.dim * c.dim
     attention = 4 * tokens * c.dim  # scores and sums, per query
     ffn = 6 * c.dim * c.ffn_dim
@@ -94,30 +94,30 @@ def test_flops_of_a_dit_step_follow_the_formula(drawing: Drawing):
     null_layer = 4 * square + attention + ffn  # q, k, v, out; no cross-attention
     own_layer = null_layer + square + attention
     step = rows * outer + c.num_layers * tokens * (null_layer + own_layer)
-    one, two = (drawing.dit_ours(steps).flops for steps in (1, 2))
+    one, two = (model.dit_ours(steps).flops for steps in (1, 2))
     modulation = 2 * (256 + 1024) * 1024 + 2 * 2 * 1024 * (4 * c.num_layers + 1) * c.dim
     assert two - one == step + modulation
-    plain = drawing.dit_plain(1).flops
+    plain = model.dit_plain(1).flops
     assert 0.80 < step / plain < 0.85  # what is necessary at each step
 
 
-def test_flops_of_reading_are_two_per_weight_and_token(drawing: Drawing):
+def test_flops_of_reading_are_two_per_weight_and_token(model: ModelWork):
     length = 104
-    weights = drawing.matrices("model.layers.")
-    attention = 4 * length * length * drawing.text_config.hidden_size * 28
-    assert drawing.read(length).flops == 2 * length * weights + attention
+    weights = model.matrices("model.layers.")
+    attention = 4 * length * length * model.text_config.hidden_size * 28
+    assert model.read(length).flops == 2 * length * weights + attention
 
 
-def test_an_answers_token_moves_all_weights_of_the_text_model_once(drawing: Drawing):
-    config = drawing.text_config
-    weights = drawing.matrices("model.layers.") + config.vocab_size * config.hidden_size
-    assert drawing.answer_token().num_bytes == pytest.approx(2 * weights, rel=0.03)
+def test_an_answers_token_moves_all_weights_of_the_text_model_once(model: ModelWork):
+    config = model.text_config
+    weights = model.matrices("model.layers.") + config.vocab_size * config.hidden_size
+    assert model.answer_token().num_bytes == pytest.approx(2 * weights, rel=0.03)
 
 
 def test_what_does_not_fit_is_streamed_and_nothing_else():
     work = count(lambda: meta(4, 4) @ meta(4, 4))
-    big, small = (Stage("s", work, weight_bytes=size, passes=3) for size in (20e9, 1e9))
-    h100, _, small_card = CARDS
+    big, small = (StageCost("s", work, weight_bytes=size, passes=3) for size in (20e9, 1e9))
+    h100, _, small_card = GPUS
     assert big.streamed_bytes(h100) == 0
     assert big.streamed_bytes(small_card) == pytest.approx(20e9 - (8e9 - 1.2e9), rel=1e-6)
     assert small.streamed_bytes(small_card) == 0
