@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from benchmarks.compare import main, published, tables
+from benchmarks.compare import main, plot, published, tables
 from benchmarks.result_files import UNDERSTANDING, read_scores
 
 
@@ -102,3 +103,38 @@ def test_the_command_prints_both_rows_and_the_difference(
     assert "| 8B here less BLIP3-U 8B | - | - | - | - | -1.4 |" in printed
     assert "GenEval" not in printed
     assert [title for title, _, _ in tables({"ImgEdit": 3.0}, "x")] == ["editing"]
+
+
+def test_the_plot_shows_every_published_number_and_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    figures = []
+    monkeypatch.setattr(pyplot, "close", figures.append)
+    plot({"GQA": 59.0, "GenEval": 0.8}, "8B here", tmp_path / "two.svg")
+    (figure,) = figures
+    assert [axis.get_yticklabels()[0].get_text() for axis in figure.axes] == ["GQA", "GenEval"]
+    known = published()
+    for axis, column, table in zip(
+        figure.axes, ("GQA", "GenEval"), ("understanding", "generation"), strict=True
+    ):
+        shown = {line.get_label(): sorted(line.get_xdata()) for line in axis.lines}
+        rows = known[table]["rows"]
+        assert shown["published"] == sorted(r[column] for r in rows.values() if column in r)
+        assert shown["BLIP3-U 8B"] == [rows["BLIP3-U 8B"][column]]
+        assert shown["8B here"] == [{"GQA": 59.0, "GenEval": 0.8}[column]]
+    assert "<svg" in (tmp_path / "two.svg").read_text("utf-8")
+    monkeypatch.undo()
+    pyplot.close(figure)
+
+
+def test_the_command_draws_a_strip_a_column(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    write(tmp_path / "typescore.json", {"add": 4.0})  # ImgEdit, which has no published rows
+    heights = []
+    for name in ("one.png", "two.png"):
+        assert main([str(tmp_path), "--plot", str(tmp_path / name)]) == 0
+        with Image.open(tmp_path / name) as picture:
+            heights.append(picture.height)
+        lmms_eval_results(tmp_path, gqa={"exact_match,none": 0.6})
+    assert heights[1] > heights[0]
