@@ -5,7 +5,7 @@ is green." and then the caption. One in sixteen pairs of clues is kept back from
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from blip3u_core.language.prompt import CAPTION_MARK, QUESTION_REQUEST, REASON_REQUEST
 from small_world.language import (
@@ -116,6 +116,17 @@ def fitting_scene(rng: random.Random, split: str, num_objects: int) -> Scene:
             return scene
 
 
+def scene_of_alike(rng: random.Random, split: str, num_objects: int) -> Scene:
+    """Objects of one colour and shape; waiting for them by chance took thousands of scenes."""
+    while True:
+        scene = sample_scene(rng, "any", num_objects)
+        first = scene.objects[0]
+        alike = (replace(o, color=first.color, shape=first.shape) for o in scene.objects)
+        scene = replace(scene, objects=tuple(alike))
+        if split in ("any", split_of(scene)) and has_clues(scene, split):
+            return scene
+
+
 def riddle_of_object(rng: random.Random, thing: Object, split: str) -> tuple[str, list[str]]:
     """The clue words for one object, and the thoughts on them."""
     shape, color = shape_and_color_clues(rng, thing, split)
@@ -147,11 +158,8 @@ def single_riddle(rng: random.Random, split: str) -> Riddle:
 def counting_riddle(rng: random.Random, split: str) -> Riddle:
     """As many alike objects as a tricycle has wheels."""
     count = rng.choice(tuple(COUNT_CLUES))
-    scene = fitting_scene(rng, split, count)
+    scene = scene_of_alike(rng, split, count)
     thing = scene.objects[0]
-    while len({(o.color, o.shape) for o in scene.objects}) > 1:
-        scene = fitting_scene(rng, split, count)
-        thing = scene.objects[0]
     bearer, parts = rng.choice(COUNT_CLUES[count])
     words, thoughts = riddle_of_object(rng, thing, split)
     text = f"{words}, as many as {bearer} has {parts}"

@@ -11,6 +11,7 @@ from benchmarks.speed.measure import Measurement, Times, alternate
 # Run in tests/host; `compiled` also needs a C++ compiler and half a minute, and is run by hand.
 NEED_A_HOST = {
     "host_import",
+    "conversation",
     "sampler",
     "compiled",
     "reuse",
