@@ -2,68 +2,21 @@
 
 import json
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from harness.canvas import Canvas
+from harness.canvas import Canvas, open_tab
 from harness.comfy import Host
-from harness.conversation import drop, save_as
+from harness.conversation import CONVERSATION, Keyboard, drop, save_as
 from harness.graph import converse_graph
-from harness.make_workflows import FIX_SEEDS
-from small_world.scorer import read_scene
 
-BUSY = "() => document.querySelector('.b3u-send').textContent == 'Stop'"
-IDLE = "() => document.querySelector('.b3u-send').textContent == 'Send'"
-CONVERSATION = """() => app.graph._nodes.find(n => n.type == 'BLIP3U_Converse')
-    .widgets.find(w => w.name == 'conversation').value"""
 EVIL = '<img src=x onerror="window.evil = 1"> **bold** <|im'
 
 
-class Keyboard:
-    """What a user does with the chat on the one Converse node of the page."""
-
-    def __init__(self, canvas: Canvas, host: Host):
-        self.canvas, self.page, self.host = canvas, canvas.page, host
-
-    def say(self, text: str) -> str:
-        """Type in place of what the box holds, press Enter; then the log."""
-        known = self.page.evaluate(CONVERSATION)
-        self.page.get_by_label("Message", exact=True).click()
-        self.page.keyboard.press("Control+A")
-        self.page.keyboard.type(text)
-        self.page.keyboard.press("Enter")
-        self.page.wait_for_function(f"known => ({CONVERSATION})() != known", arg=known)
-        self.page.wait_for_function(IDLE)
-        return self.log()
-
-    def press(self, button: str) -> None:
-        """A button by the keyboard alone."""
-        self.page.get_by_role("button", name=button, exact=True).focus()
-        self.page.keyboard.press("Enter")
-
-    def log(self) -> str:
-        return self.page.get_by_role("log").inner_text()
-
-    def turns(self) -> list[dict]:
-        return json.loads(self.page.evaluate(CONVERSATION) or '{"turns": []}')["turns"]
-
-    def drawn(self) -> set[tuple[str, str]]:
-        """Colors and shapes in the last answer's picture."""
-        (part,) = [part for part in self.turns()[-1]["parts"] if isinstance(part, dict)]
-        file = self.host.base / "output" / part["picture"].removesuffix(" [output]")
-        scene = read_scene(np.array(Image.open(file).convert("RGB")))
-        return {(thing.color, thing.shape) for thing in scene.objects}
-
-
 @pytest.fixture(scope="module")
-def keyboard(canvas: Canvas, host: Host) -> Keyboard:
-    canvas.errors.clear()
-    canvas.load_api(converse_graph(), "conversation")
-    canvas.page.wait_for_timeout(500)
-    canvas.page.evaluate(FIX_SEEDS)
-    canvas.fit()
-    return Keyboard(canvas, host)
+def keyboard(canvas: Canvas) -> Keyboard:
+    keyboard = Keyboard(canvas)
+    keyboard.begin_with(converse_graph())
+    return keyboard
 
 
 def test_draw_ask_edit_ask_undo_and_another_edit(keyboard: Keyboard, canvas: Canvas) -> None:
@@ -76,9 +29,7 @@ def test_draw_ask_edit_ask_undo_and_another_edit(keyboard: Keyboard, canvas: Can
     for _ in range(2):
         keyboard.press("Undo")
     assert len(keyboard.turns()) == 4
-    assert keyboard.page.get_by_label("Message", exact=True).input_value() == (
-        "make the circle green"
-    )
+    assert keyboard.box.input_value() == "make the circle green"
     keyboard.say("make the circle blue")
     assert keyboard.turns()[-2]["parts"] == ["make the circle blue"]
     assert keyboard.drawn() == {("blue", "circle")}
@@ -129,17 +80,47 @@ def test_stop_keeps_what_was_said(keyboard: Keyboard, host: Host) -> None:
     assert keyboard.turns() == []
     keyboard.say("a big red circle")
     host.hook(slow="TextLayer", seconds=0.1)
-    keyboard.page.get_by_label("Message", exact=True).click()
-    keyboard.page.keyboard.type("describe this picture completely.")
-    keyboard.page.keyboard.press("Enter")
-    keyboard.page.wait_for_function(BUSY)
+    keyboard.send("describe this picture completely.")
+    keyboard.wait_until_button_says("Stop")
     growing = keyboard.page.locator(".b3u-turn.assistant").last
     growing.filter(has_text="a big").wait_for()
     keyboard.press("Stop")
-    keyboard.page.wait_for_function(IDLE)
+    keyboard.wait_until_button_says("Send")
     host.hook()
     asked, answer = keyboard.turns()[-2:]
     assert asked["parts"] == ["describe this picture completely."]
     assert "".join(answer["parts"]).startswith("a big")
     assert "describe this picture" in keyboard.log()
-    assert keyboard.page.get_by_label("Message", exact=True).input_value() == ""
+    assert keyboard.box.input_value() == ""
+
+
+def test_a_picture_is_seen_while_it_is_drawn(keyboard: Keyboard, host: Host) -> None:
+    keyboard.press("New")
+    host.hook(previews=True, slow="DecoderUNet", seconds=0.1)
+    keyboard.send("a big red circle in the center, on snow")
+    making = keyboard.page.get_by_role("log").get_by_role("img", name="Drawing")
+    making.wait_for()
+    assert making.evaluate("async image => (await image.decode(), image.naturalWidth)") > 0
+    keyboard.answered()
+    host.hook()
+    assert making.count() == 0
+    assert keyboard.drawn() == {("red", "circle")}
+
+
+def test_two_tabs_hold_two_conversations(keyboard: Keyboard, canvas: Canvas) -> None:
+    keyboard.press("New")
+    canvas.errors.clear()
+    with open_tab(canvas) as tab:
+        other = Keyboard(tab)
+        other.begin_with(converse_graph())
+        keyboard.send("a big red circle in the center")
+        other.send("a big blue square in the center")
+        keyboard.answered()
+        other.answered()
+        assert (keyboard.drawn(), other.drawn()) == ({("red", "circle")}, {("blue", "square")})
+        assert "blue" in other.say("what color is the square?").split("?")[-1]
+        assert "red" in keyboard.say("what color is the circle?").split("?")[-1]
+        assert [len(chat.turns()) for chat in (keyboard, other)] == [4, 4]
+        assert "square" not in keyboard.log()
+        assert "circle" not in other.log()
+        assert tab.errors == canvas.errors == []

@@ -230,11 +230,22 @@ def open_canvas(host: Host, width: int = 1600, height: int = 900) -> Iterator[Ca
     host.post("/api/settings", SETTINGS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=FLAGS)
-        page = browser.new_page(viewport={"width": width, "height": height})
-        page.add_init_script("localStorage.setItem('vueNodesBannerDismissed', 'true')")
-        canvas = Canvas(page, host)
+        context = browser.new_context(viewport={"width": width, "height": height})
+        context.add_init_script("localStorage.setItem('vueNodesBannerDismissed', 'true')")
+        canvas = Canvas(context.new_page(), host)
         try:
             canvas.open()
             yield canvas
         finally:
             browser.close()
+
+
+@contextmanager
+def open_tab(canvas: Canvas) -> Iterator[Canvas]:
+    """Another tab of the same browser."""
+    tab = Canvas(canvas.page.context.new_page(), canvas.host)
+    try:
+        tab.open()
+        yield tab
+    finally:
+        tab.page.close()

@@ -211,7 +211,7 @@ class Host:
     def hook(self, **what: Any) -> None:
         """Make a module class fail or dawdle: out_of_memory="NextDiT", slow="NextDiT",
         seconds=0.2; or load models only partly: low_vram_bytes=100_000; or build layers as newer
-        hosts do: lazy_layers=True. A hook on memory fires
+        hosts do: lazy_layers=True; or show previews=True. A hook on memory fires
         once; an empty call removes all hooks."""
         self.post("/blip3u_test/hook", what)
 

@@ -13,14 +13,14 @@ from typing import Any
 
 from harness.canvas import Canvas, open_canvas
 from harness.comfy import REPOSITORY, make_base_folder, running_host
-from harness.conversation import TINY
+from harness.graph import BUILT_IN
 from harness.make_workflows import FIX_SEEDS, signed
 
 FILE = REPOSITORY / "tests" / "browser" / "saved_by_unreleased.json"
 TURNS = [{"role": role, "parts": [text]} for role, text in (("user", "hi"), ("assistant", "yes"))]
 TEXTS = {  # values that another machine has too, or that mean something to the node
-    "checkpoint": TINY,
-    "vision_tower": TINY,
+    "checkpoint": BUILT_IN,
+    "vision_tower": BUILT_IN,
     "lora_name": "a style.safetensors",
     "file": "a merge.safetensors",
     "conversation": json.dumps({"format": "blip3u-conversation", "version": 1, "turns": TURNS}),

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from server import PromptServer
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from .newest import LazyLayers, TestPeek
+from .newest import LazyLayers, Previews, TestPeek
 
 FILE = [io.String.Input("file"), io.String.Input("key")]
 
@@ -273,6 +273,8 @@ def add_hooks(what: dict) -> None:
         hooks.append(LowVram(what["low_vram_bytes"]))
     if "lazy_layers" in what:
         hooks.append(LazyLayers())
+    if "previews" in what:
+        hooks.append(Previews())
     if "counted_bytes" in what:
         hooks.append(CountedMemory(what["counted_bytes"]))
     if "script" in what:

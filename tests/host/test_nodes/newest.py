@@ -1,9 +1,11 @@
-"""What newer hosts than the one at hand do to models: lazy layers, and caches that look around."""
+"""What hosts do that the one at hand does not: lazy layers, caches that look around, previews."""
 
 from typing import Any
 
 import comfy.ops
+import latent_preview
 import torch
+from comfy.cli_args import LatentPreviewMethod
 from comfy_api.v0_0_2 import io
 
 LOOKED_AT = (
@@ -53,6 +55,21 @@ def _load(layer: Any, weights: dict, prefix: str, *_: Any) -> None:
     for name in ("bias", "weight"):
         if prefix + name in weights:
             setattr(layer, name, torch.nn.Parameter(weights[prefix + name], requires_grad=False))
+
+
+class Previews:
+    """While this stands, samplers show previews, as after `--preview-method latent2rgb`."""
+
+    def __init__(self) -> None:
+        self.before = latent_preview.args.preview_method
+        self._set(LatentPreviewMethod.Latent2RGB)
+
+    def remove(self) -> None:
+        self._set(self.before)
+
+    def _set(self, method: LatentPreviewMethod) -> None:
+        latent_preview.args.preview_method = method
+        latent_preview.default_preview_method = method  # newer hosts go back to it with each prompt
 
 
 class TestPeek(io.ComfyNode):
