@@ -56,7 +56,7 @@ def sampling_inputs() -> list[io.Input]:
             options=SAMPLERS,
             default="euler",
             optional=True,
-            tooltip="euler is the reference's. dpmpp_2m with karras and 14 steps lies "
+            tooltip="euler is the reference's. With karras and 14 steps it lies "
             "nearer to the exact solution than the reference's 50 steps.",
         ),
         io.Combo.Input(

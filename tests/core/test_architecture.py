@@ -291,6 +291,18 @@ def test_every_node_is_saved_as_it_is_today() -> None:
     assert set(ours) <= saved, "save them: python -m harness.make_saved in tests/"
 
 
+@pytest.mark.parametrize("file", WORKFLOWS, ids=name_of)
+def test_templates_draw_fast_and_say_how_to_draw_exactly(file: Path) -> None:
+    api = json.loads((file.parent / "api" / file.name).read_text("utf-8"))
+    canvas = json.loads(file.read_text("utf-8"))
+    (note,) = [node for node in canvas["nodes"] if node["type"] == "MarkdownNote"]
+    decoders = [n["inputs"] for n in api.values() if n["class_type"] == "BLIP3U_Decode"]
+    ways = {(n["sampler_name"], n["scheduler"], n["steps"]) for n in decoders}
+    assert ways <= {("euler", "karras", 14)}
+    exact = "*scheduler* checkpoint, *steps* 50" in note["widgets_values"][0]
+    assert exact == bool(decoders)
+
+
 def test_every_api_graph_has_its_canvas() -> None:
     names = {file.name for file in (ROOT / "workflows" / "api").glob("*.json")}
     assert names == {file.name for file in WORKFLOWS}

@@ -46,7 +46,7 @@ TEMPLATES = {
             Column("2 · Your prompt", "#0"),
             Column("3 · Picture", "6"),
         ),
-        (Box("Text to picture", "2 3 4 5", "2.prompt 3.seed 5.aspect_ratio"),),
+        (Box("Text to picture", "2 3 4 5", "2.prompt 3.seed 5.aspect_ratio 5.scheduler 5.steps"),),
     ),
     "visual_question_answering": Template(
         (
