@@ -123,6 +123,15 @@ LINKS_BEHIND = """() => {
 }"""
 
 
+LEFT_BAR, TOP_BARS, MARGIN = 80, 95, 0.1  # of the widest and tallest frontend, in pixels
+EXTENT = """() => {
+  const all = [...app.graph._nodes, ...app.graph._groups].map(item => item.boundingRect);
+  const least = axis => Math.min(...all.map(r => r[axis]));
+  const most = axis => Math.max(...all.map(r => r[axis] + r[axis + 2]));
+  return [most(0) - least(0), most(1) - least(1)];
+}"""
+
+
 class Canvas:
     """One open page. Errors of the page are kept in `errors`."""
 
@@ -165,7 +174,12 @@ class Canvas:
         return self.page.evaluate(LINKS_BEHIND)
 
     def zoom(self) -> float:
-        return self.page.evaluate("() => app.canvas.ds.scale")
+        """The largest zoom at which all is seen at once, with MARGIN around it.
+
+        Fit View of older frontends leaves a quarter of the window empty.
+        """
+        width, height = self.page.evaluate(EXTENT)
+        return min((1600 - LEFT_BAR) / width, (900 - TOP_BARS) / height) * (1 - MARGIN)
 
     def fit(self) -> None:
         self.page.evaluate(
