@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from lmms_eval.api.instance import Instance
+from lmms_eval.api.instance import GenerationResult, Instance
 from lmms_eval.api.model import lmms
 from lmms_eval.models.registry_v2 import ModelManifest
 from PIL import Image
@@ -101,19 +101,20 @@ class Blip3U(lmms):
                 return list(answers)
             answers = list(answers)
 
-    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+    def loglikelihood(self, requests: list[Instance]) -> list[GenerationResult]:
         """For each request the loss of its continuation, and whether that is greedy.
 
         Parity: the mean cross-entropy of a token, as lmms-eval's own models return it: its tasks
         take the least for the choice. lmms_eval/api/task.py:process_results, 0.7.3.
         """
-        found: list[tuple[float, bool]] = []
+        found = []
         for start in tqdm(range(0, len(requests), self.batch_size), desc="likelihoods"):
             part = [self._continuation(r.args) for r in requests[start : start + self.batch_size]]
             questions, answers = zip(*part, strict=True)
             for likelihood in likelihoods(self.pipeline, questions, answers):
                 loss = -likelihood.log_probability / max(likelihood.num_tokens, 1)
-                found.append((loss, likelihood.is_greedy))
+                # Its evaluator makes text of all else that is no text, pairs too.
+                found.append(GenerationResult((loss, likelihood.is_greedy)))
         return found
 
     def _continuation(self, arguments: Sequence[Any]) -> tuple[Question, str]:

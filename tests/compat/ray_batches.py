@@ -28,7 +28,7 @@ from PIL import Image, ImageDraw  # noqa: E402  after the path above
 from blip3u_core.atomic_files import PART_NAMES  # noqa: E402
 
 FEW = "--feature-steps 1 --decoder-steps 1 --size 64 64 --threads 1 --device cpu"
-SHARD = 50  # rows, of generate
+SHARDS = 40  # of generate
 PHOTOS, PHOTOS_A_SHARD = 30, 8
 VERBS = {
     "edit, instruction": ["edit", "--edit-by", "instruction"],
@@ -66,7 +66,7 @@ def make_photos(folder: Path) -> set[str]:
 class Run:
     """The command on one output folder."""
 
-    def __init__(self, task: str, rows: Path, out: Path, *more: str, size: int = SHARD) -> None:
+    def __init__(self, task: str, rows: Path, out: Path, size: int, *more: str) -> None:
         self.out = out
         self.command = [sys.executable, "-m", "blip3u_core.batch", task, *more]
         self.command += ["--in", str(rows), "--out", str(out), "--shard-size", str(size)]
@@ -162,7 +162,8 @@ def say(claim: str, found: str) -> None:
 def kills(work: Path, count: int) -> None:
     rows = work / "rows.jsonl"
     make_rows(rows, count)
-    here = Run("generate", rows, work / "here")
+    size = max(count // SHARDS, 1)
+    here = Run("generate", rows, work / "here", size)
     say("sequential", f"{count} rows in {here.finish():.0f} s")
     wanted = results(here.out)
     bad = wanted["errors.jsonl"].count(b"\n")
@@ -171,10 +172,13 @@ def kills(work: Path, count: int) -> None:
     assert len(found) == len(set(found)) == count - bad
     say("every good key once; broken rows told", f"{len(found)}; {bad}")
 
-    speeds = {actors: throughput(rows, work / f"ray{actors}", actors, wanted) for actors in (1, 2)}
-    say("pictures a CPU-second, 2 actors over 1", f"{speeds[2] / speeds[1]:.2f}")
+    speeds = {}
+    for actors in (1, 2):
+        run = Run("generate", rows, work / f"ray{actors}", size, "--ray", "--actors", str(actors))
+        speeds[actors] = actors * throughput(run, wanted)
+    say("2 actors over 1, counted in pictures a CPU-second", f"{speeds[2] / speeds[1]:.2f}")
 
-    run = Run("generate", rows, work / "worker", "--ray", "--actors", "2")
+    run = Run("generate", rows, work / "worker", size, "--ray", "--actors", "2")
     with run.until(lambda: run.shards() >= 3) as process:
         victim = workers()[0]
         os.kill(victim, signal.SIGKILL)
@@ -182,7 +186,7 @@ def kills(work: Path, count: int) -> None:
     assert results(run.out) == wanted
     say("kill -9 of a worker: the run ends by itself", "same bytes")
 
-    run = Run("generate", rows, work / "driver", "--ray", "--actors", "2")
+    run = Run("generate", rows, work / "driver", size, "--ray", "--actors", "2")
     first = run.kill_driver(lambda: run.shards() >= 3)
     second = run.kill_driver(lambda: run.shards() >= first + 2 and run.writes())
     run.finish()
@@ -195,9 +199,8 @@ def kills(work: Path, count: int) -> None:
     )
 
 
-def throughput(rows: Path, out: Path, actors: int, wanted: dict[str, bytes]) -> float:
-    """A whole run, compared and watched. Returns: pictures a CPU-second, of all actors."""
-    run = Run("generate", rows, out, "--ray", "--actors", str(actors))
+def throughput(run: Run, wanted: dict[str, bytes]) -> float:
+    """A whole run, compared and watched. Returns: pictures a CPU-second of an actor."""
     with run.until(lambda: run.shards() >= 4) as process:
         early = {pid: resident(pid) for pid in workers()}
         late = dict(early)
@@ -207,18 +210,17 @@ def throughput(rows: Path, out: Path, actors: int, wanted: dict[str, bytes]) -> 
     assert process.returncode == 0, run.out.with_suffix(".log").read_text()[-3000:]
     assert results(run.out) == wanted
     grown = ", ".join(f"{early[p] / 1e6:.0f} to {late[p] / 1e6:.0f} MB" for p in early)
-    say(f"{actors} actors: same bytes; memory of each after 4 shards to the end", grown)
-    return actors * pictures_a_cpu_second(out)
+    say(f"{len(early)} actors: same bytes; memory of each after 4 shards to the end", grown)
+    return pictures_a_cpu_second(run.out)
 
 
 def verbs(work: Path) -> None:
     bad = make_photos(work / "photos")
     for name, words in VERBS.items():
         place = work / name.replace(", ", "_")
-        here = Run(words[0], work / "photos", place / "here", *words[1:], size=PHOTOS_A_SHARD)
-        ray = Run(
-            *(words[0], work / "photos", place / "ray", *words[1:], "--ray"), size=PHOTOS_A_SHARD
-        )
+        task, more = words[0], words[1:]
+        here = Run(task, work / "photos", place / "here", PHOTOS_A_SHARD, *more)
+        ray = Run(task, work / "photos", place / "ray", PHOTOS_A_SHARD, *more, "--ray")
         place.mkdir()
         here.finish()
         ray.finish()
@@ -226,11 +228,11 @@ def verbs(work: Path) -> None:
         assert len(wanted) == -(-PHOTOS // PHOTOS_A_SHARD) + 1
         assert results(ray.out) == wanted
         told = {json.loads(line)["key"] for line in wanted["errors.jsonl"].splitlines()}
-        assert told == ({"p04.png"} if words[0] in ("caption", "features") else bad)
+        assert told == ({"p04.png"} if task in ("caption", "features") else bad)
         say(f"{name}: {PHOTOS} pictures by Ray as sequential", f"same bytes; broken: {len(told)}")
 
     (work / "twice.jsonl").write_text('{"key": "a", "prompt": "x"}\n' * 2)
-    run = Run("generate", work / "twice.jsonl", work / "twice", "--ray")
+    run = Run("generate", work / "twice.jsonl", work / "twice", 1, "--ray")
     assert run.start().wait(600) == 1
     assert "the key 'a' comes twice" in run.out.with_suffix(".log").read_text()
     assert not run.shards()

@@ -45,7 +45,10 @@ def stand_in_modules() -> dict[str, ModuleType]:
         "accelerate": {
             "Accelerator": lambda: SimpleNamespace(local_process_index=0, num_processes=1)
         },
-        "lmms_eval.api.instance": {"Instance": SimpleNamespace},
+        "lmms_eval.api.instance": {
+            "Instance": SimpleNamespace,
+            "GenerationResult": lambda text: SimpleNamespace(text=text),
+        },
         "lmms_eval.api.model": {"lmms": StandIn},
         "lmms_eval.models.registry_v2": {
             "ModelManifest": lambda model_id, **more: SimpleNamespace(model_id=model_id, **more)
@@ -188,7 +191,7 @@ def test_loglikelihood_of_choices_of_targets_and_without_a_picture(
     ]
     questions = [Question(TEXT, (pictures[0],)), Question(TEXT, (pictures[1],)), Question("")]
     wanted = likelihoods(pipeline, questions, [" blue", "red", "red"])
-    found = model.loglikelihood(requests)
+    found = [result.text for result in model.loglikelihood(requests)]
     assert [greedy for _, greedy in found] == [row.is_greedy for row in wanted]
     losses = [-row.log_probability / row.num_tokens for row in wanted]
     assert [loss for loss, _ in found] == pytest.approx(losses, abs=1e-3)  # in other batches
@@ -201,10 +204,11 @@ def test_the_choice_that_lmms_eval_takes_is_the_likeliest(
     text = "How many shapes are there?"
     (said,) = model.generate_until([request(text, FEW, visuals, 0, "task", "test")])
     choices = ["forty-two elephants", said, "purple"]
-    pairs = model.loglikelihood(
+    results = model.loglikelihood(
         [request(text, choice, visuals, 0, "task", "test") for choice in choices]
     )
-    assert min(choices, key=lambda choice: pairs[choices.index(choice)]) == said
+    losses = [result.text[0] for result in results]
+    assert choices[losses.index(min(losses))] == said
 
 
 # -------------------------------------------------------------------------- likelihoods
