@@ -13,7 +13,7 @@ from ..run_settings import open_pipeline
 from .plan import PLAN, error_line, rows_of, seed_of, shard_names
 from .rows import Row
 from .shards import SUFFIXES, Record, write_shard
-from .tasks import SUFFIX, TASKS, Job, Ready, make_ready, to_bytes
+from .tasks import SUFFIX, TASKS, Job, Ready, make_ready, to_bytes, with_context
 
 ERRORS = "errors.jsonl"
 HANDS = 4  # threads that read and pack pictures while the model works
@@ -28,6 +28,7 @@ class ShardWorker:
         self.out = out
         torch.set_num_threads(job.threads)
         self.pipeline: Pipeline = open_pipeline(job.model)
+        self.llm = self.pipeline.llm if job.task == "caption" else None  # for the threads
         self.has_worked = False
 
     def make(self, shard: str, on_rows: OnRows | None = None) -> int:
@@ -77,9 +78,10 @@ class ShardWorker:
 
     def _read(self, row: Row) -> Ready | tuple[str, ValueError]:
         try:
-            return make_ready(self.job, row, seed_of(row.key, self.job.seed))
+            ready = make_ready(self.job, row, seed_of(row.key, self.job.seed))
         except ValueError as error:
             return row.key, error
+        return ready if self.llm is None else with_context(self.llm, ready)
 
     def _good(
         self, rows: Sequence[Future[Ready | tuple[str, ValueError]]], errors: list[str]

@@ -2,7 +2,8 @@
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from ..chat.dialogue import chat_context
 from ..export.draw import edit
 from ..features.eva_clip import stretch_pictures
 from ..images import rgb_image
+from ..language.context import Context
 from ..language.generate import SamplingParams, generate
+from ..language.model import LanguageModel
 from ..language.prompt import QUESTION_REQUEST, fill_request
 from ..pipeline import Pipeline
 from ..run_settings import draw_rows
@@ -47,6 +50,7 @@ class Ready:
     seed: int
     text: str
     picture: Image.Image | None
+    context: Context | None = None  # of a caption, where it was made ahead
 
 
 def make_ready(job: Job, row: Row, seed: int) -> Ready:
@@ -78,14 +82,27 @@ def edit_pictures(pipeline: Pipeline, job: Job, rows: Sequence[Ready]) -> list[I
 
 def caption_pictures(pipeline: Pipeline, job: Job, rows: Sequence[Ready]) -> list[str]:
     """The answer to each row's question about its picture."""
-    contexts = [
-        chat_context(
-            pipeline.llm,
-            Chat().say("user", fill_request(QUESTION_REQUEST, row.text, 1), [_tensor(row.picture)]),
-        )
-        for row in rows
-    ]
-    return generate(pipeline.llm, contexts, SamplingParams(max_new_tokens=job.max_new_tokens))
+    llm = pipeline.llm
+    contexts = [row.context or question_context(llm, row) for row in rows]
+    return generate(llm, contexts, SamplingParams(max_new_tokens=job.max_new_tokens))
+
+
+def with_context(llm: LanguageModel, row: Ready) -> Ready:
+    """The row with its picture resized and its text tokenised, while the model works on others.
+
+    A context that cannot be made is left to `caption_pictures`, which then says why.
+    """
+    with suppress(ValueError):
+        return replace(row, context=question_context(llm, row))
+    return row
+
+
+def question_context(llm: LanguageModel, row: Ready) -> Context:
+    """What is read before the caption of a row."""
+    assert row.picture is not None  # `make_ready` saw to it
+    pixels = torch.from_numpy(np.array(row.picture))  # (H, W, 3) uint8
+    chat = Chat().say("user", fill_request(QUESTION_REQUEST, row.text, 1), [pixels])
+    return chat_context(llm, chat)
 
 
 @torch.no_grad()

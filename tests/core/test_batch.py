@@ -2,7 +2,9 @@
 
 import io
 import json
+import shutil
 import tarfile
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -13,12 +15,15 @@ import torch
 from PIL import Image
 
 from blip3u_core.batch import __main__ as command
-from blip3u_core.batch import on_ray, shards
+from blip3u_core.batch import on_ray, shards, tasks
 from blip3u_core.batch import run as batch_run
 from blip3u_core.batch.on_ray import RayWorker
 from blip3u_core.batch.plan import seed_of, shard_names
 from blip3u_core.batch.rows import Columns, Row, open_row_picture, read_rows
 from blip3u_core.batch.tasks import Job
+from blip3u_core.language.context import Context
+from blip3u_core.language.generate import SamplingParams
+from blip3u_core.language.model import LanguageModel
 from blip3u_core.pipeline import Pipeline
 from blip3u_core.run_settings import BUILT_IN
 
@@ -220,6 +225,36 @@ def test_an_actor_of_ray_makes_the_same_shards(
     assert run(task, photos, tmp_path / "ray", *more, "--ray") == run(
         task, photos, tmp_path / "here", *more
     )
+
+
+def test_pictures_of_captions_are_read_beside_the_model(
+    tmp_path: Path, photos: Path, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In threads, so that a GPU does not wait; what the model cannot read is said all the same."""
+    threads = []
+
+    def question_context(llm: LanguageModel, row: tasks.Ready) -> Context:
+        threads.append(threading.current_thread())
+        return made(llm, row)
+
+    made = tasks.question_context
+    monkeypatch.setattr(tasks, "question_context", question_context)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, text in (
+        ("a", "What is this?"),
+        ("b", "Which color?"),
+        ("c", "word " * pipeline.llm.config.max_positions),
+    ):
+        shutil.copy(photos / "one.png", folder / f"{name}.png")
+        (folder / f"{name}.txt").write_text(text)
+    shard = members(run("caption", folder, tmp_path / "c", "--max-new-tokens", "8")["000000.tar"])
+    assert threading.main_thread() not in threads[:2]
+    picture = torch.from_numpy(np.array(Image.open(photos / "one.png"))).float() / 255
+    for name, text in (("a", "What is this?"), ("b", "Which color?")):
+        alone = pipeline.answer(text, picture, sampling=SamplingParams(max_new_tokens=8))
+        assert shard[f"{name}%2Epng.txt"].decode() == alone
+    assert "c.png" in errors_in(tmp_path / "c")
 
 
 def test_features_are_those_of_the_tower(tmp_path: Path, photos: Path, pipeline: Pipeline) -> None:
