@@ -116,27 +116,27 @@ class ModelWork:
 
         return count(run)
 
-    def encode_images(self) -> Work:
-        """The vision tower on one picture."""
-        tower, patches = self.vision_model, PICTURE_GRID[0] * PICTURE_GRID[1]
+    def encode_images(self, grid: tuple[int, int] = PICTURE_GRID) -> Work:
+        """The vision tower on one picture of so many patches."""
+        tower, patches = self.vision_model, math.prod(grid)
         values = VisionConfig.from_dict(self.manifest["config"]).patch_values
-        return count(lambda: tower(meta(patches, values), [PICTURE_GRID]))
+        return count(lambda: tower(meta(patches, values), [grid]))
 
     def visual_tokens(self) -> Work:
         """What a picture's prompt costs: no output layer, no cache."""
         queries = self.dit_grid**2
         return self.read(PROMPT_TOKENS + queries)
 
-    def answer_token(self) -> Work:
+    def answer_token(self, grid: tuple[int, int] = PICTURE_GRID, batch: int = 1) -> Work:
         """One token of an answer about a picture, half-way through the answer."""
-        picture = PICTURE_GRID[0] * PICTURE_GRID[1] // 4
-        return self.read(1, known=PROMPT_TOKENS + picture + ANSWER_TOKENS // 2, logits=True)
+        known = PROMPT_TOKENS + math.prod(grid) // 4 + ANSWER_TOKENS // 2
+        return self.read(1, known, logits=True, batch=batch)
 
-    def answer(self) -> Work:
-        """Look at a picture, read the question, write the answer."""
-        picture = PICTURE_GRID[0] * PICTURE_GRID[1] // 4
-        prefill = self.read(PROMPT_TOKENS + picture, logits=True)
-        return self.encode_images() + prefill + self.answer_token() * (ANSWER_TOKENS - 1)
+    def answer(self, grid: tuple[int, int] = PICTURE_GRID, batch: int = 1) -> Work:
+        """Encode a picture, read the question, write the answer; for each of a batch."""
+        prefill = self.read(PROMPT_TOKENS + math.prod(grid) // 4, logits=True, batch=batch)
+        tokens = self.answer_token(grid, batch) * (ANSWER_TOKENS - 1)
+        return self.encode_images(grid) * batch + prefill + tokens
 
     @property
     def dit_grid(self) -> int:

@@ -1,6 +1,7 @@
 """The counters behind `benchmarks/speed/paper.py`, against torch's own and against formulas."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.speed import million
 from benchmarks.speed.counting import count, real_bytes
 from benchmarks.speed.paper import GPUS, StageCost
 from benchmarks.speed.stages import ModelWork, meta
@@ -123,3 +125,11 @@ def test_what_does_not_fit_is_streamed_and_nothing_else():
     assert small.streamed_bytes(small_card) == 0
     assert big.limit(small_card) == "link"
     assert math.isclose(big.seconds(small_card), 3 * big.streamed_bytes(small_card) / 13e9)
+
+
+def test_the_page_on_batches_has_the_estimates_as_they_are_printed():
+    page = (Path(__file__).parents[2] / "docs" / "batch.md").read_text("utf-8")
+    assert all(million.caption_line(side) in page for side in million.GRIDS)
+    assert (
+        million.line("pictures of 1024 x 1024, 50 decoder steps", 1.78).rpartition("| ")[0] in page
+    )
