@@ -4,14 +4,11 @@ import base64
 import json
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
 from playwright.sync_api import Locator
 
 from harness.canvas import Canvas
 from harness.comfy import Graph
 from harness.make_workflows import FIX_SEEDS
-from small_world.scorer import read_scene
 
 SENDS = "word => document.querySelector('.b3u-send').textContent == word"
 CONVERSATION = """() => app.graph._nodes.find(n => n.type == 'BLIP3U_Converse')
@@ -93,9 +90,7 @@ class Keyboard:
     def turns(self) -> list[dict]:
         return json.loads(self.page.evaluate(CONVERSATION) or '{"turns": []}')["turns"]
 
-    def drawn(self) -> set[tuple[str, str]]:
-        """Colors and shapes in the last answer's picture."""
+    def picture(self) -> Path:
+        """The file of the one picture of the last answer."""
         (part,) = [part for part in self.turns()[-1]["parts"] if isinstance(part, dict)]
-        file = self.host.base / "output" / part["picture"].removesuffix(" [output]")
-        scene = read_scene(np.array(Image.open(file).convert("RGB")))
-        return {(thing.color, thing.shape) for thing in scene.objects}
+        return self.host.base / "output" / part["picture"].removesuffix(" [output]")
