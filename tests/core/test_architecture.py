@@ -248,6 +248,7 @@ def test_requirements_leave_the_host_alone() -> None:
 
 VERSION = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.M)[1]
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+NOTES = json.loads((ROOT / "tests" / "harness" / "workflow_notes.json").read_text("utf-8"))
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=name_of)
@@ -261,7 +262,9 @@ def test_workflow_has_all_its_forms(file: Path) -> None:
     nodes = [n for n in (*canvas["nodes"], *inside) if n["type"] not in (*notes, *boxes)]
     assert sorted(n["type"] for n in nodes) == sorted(n["class_type"] for n in api.values())
     assert len(canvas["nodes"]) <= 9, "more than a person reads at a glance"
-    assert [n["type"] for n in canvas["nodes"]].count("MarkdownNote") == 1
+    (note,) = [n for n in canvas["nodes"] if n["type"] == "MarkdownNote"]
+    assert note["widgets_values"] == [NOTES[file.stem]]
+    assert "\n\n**中文** " in NOTES[file.stem], "nothing for those who read Chinese"
     assert all(group["title"] for group in canvas["groups"])
 
 

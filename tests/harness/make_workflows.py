@@ -88,8 +88,8 @@ def canvas_form(canvas: Any, graph: dict[str, Any], name: str) -> dict[str, Any]
     canvas.page.wait_for_timeout(800)
     canvas.page.evaluate(FIX_SEEDS)
     place(canvas, graph, TEMPLATES[name])
-    lines = sum(1.2 + len(part) // 46 for part in NOTES[name].split("\n"))
-    canvas.add_note(NOTES[name], NOTE_WIDTH, int(60 + 17 * lines), len(TEMPLATES[name].columns) > 3)
+    text = NOTES[name]
+    canvas.add_note(text, NOTE_WIDTH, note_height(text), len(TEMPLATES[name].columns) > 3)
     problems = canvas.problems() + canvas.overlaps() + canvas.links_behind() + canvas.errors
     if problems:
         raise RuntimeError(f"{name}: {problems}")
@@ -98,6 +98,12 @@ def canvas_form(canvas: Any, graph: dict[str, Any], name: str) -> dict[str, Any]
         changed = [(made.get(key), wanted[key]) for key in wanted if made.get(key) != wanted[key]]
         raise RuntimeError(f"{name}: canvas and workflows/api differ: {changed}")
     return signed(canvas.serialized())
+
+
+def note_height(text: str) -> int:
+    """Of the node that shows this note; a Chinese character is as wide as two letters."""
+    widths = (sum(1 + (char > "\u2e80") for char in part) for part in text.split("\n"))
+    return int(60 + 17 * sum(1.2 + width // 46 for width in widths))
 
 
 def place(canvas: Any, graph: dict[str, Any], template: Template) -> None:
