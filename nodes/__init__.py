@@ -18,6 +18,7 @@ FILES: tuple[str, ...] = (
     "clip_features",
     "reason",
     "decode",
+    "deep_cache",
     "vision",
     "chat",
     "edit",

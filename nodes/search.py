@@ -20,6 +20,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "BLIP3U_NegativeFeatures": ("negative prompt", "unconditional"),
     "BLIP3U_FeatureConditioning": ("SDXL conditioning", "unCLIP conditioning"),
     "BLIP3U_Decode": ("image to image", "inpaint", "draw picture", "unCLIP"),
+    "BLIP3U_DeepCache": ("DeepCache", "speed up", "feature cache", "fast UNet"),
     "BLIP3U_VQA": ("ask about image", "caption image", "describe image", "LLM", "VLM"),
     "BLIP3U_CaptionFolder": ("batch caption", "dataset captions", "image to text"),
     "BLIP3U_Reason": ("think", "chain of thought", "prompt enhance"),

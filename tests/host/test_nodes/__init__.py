@@ -19,6 +19,7 @@ from server import PromptServer
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from .newest import LazyLayers, Previews, TestPeek
+from .twice import TestTwice
 
 FILE = [io.String.Input("file"), io.String.Input("key")]
 
@@ -330,6 +331,7 @@ class TestExtension(ComfyExtension):
             TestMask,
             TestPeek,
             TestSave,
+            TestTwice,
         ]
 
 
