@@ -193,3 +193,11 @@ def test_the_comparison_works_as_written(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     assert importlib.import_module("benchmarks.compare").main(shlex.split(line)[3:]) == 0
     assert (tmp_path / "compare.png").stat().st_size
+
+
+def test_the_chinese_page_has_the_commands_and_figures_of_the_readme() -> None:
+    english, chinese = (page.read_text("utf-8") for page in (PAGES[0], ROOT / "docs" / "zh.md"))
+    english = re.sub(r"```.*?```", "", english, flags=re.DOTALL)  # the script stands there alone
+    for pattern in (r"^    ([^#\n]*[^#\s])", r"`([^`\n]+)`", r"(\d+\.\d+ GB)"):
+        told = set(re.findall(pattern, chinese, re.MULTILINE))
+        assert set(re.findall(pattern, english, re.MULTILINE)) <= told
