@@ -86,3 +86,12 @@ def test_links_resolve(node: str, language: str) -> None:
 def test_nothing_is_left_unsaid(node: str, language: str) -> None:
     for line in page(node, language).splitlines():
         assert not re.fullmatch(r"- \*\*.*[:\uff1a]\s*", line), f"no word about {line}"
+
+
+def test_menus_and_sockets_have_chinese_names() -> None:
+    words = json.loads((ROOT / "locales" / "zh" / "main.json").read_text("utf-8"))
+    code = "".join(file.read_text("utf-8") for file in (ROOT / "nodes").glob("*.py"))
+    menus = set(re.findall(r'"BLIP3-U/(\w+)"', code)) - {"loaders"}  # the host's own word
+    assert menus
+    assert menus <= set(words["nodeCategories"])
+    assert set(re.findall(r'"(BLIP3U_(?:LLM|CHAT))"', code)) == set(words["dataTypes"])

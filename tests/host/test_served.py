@@ -123,7 +123,6 @@ def test_templates_and_blueprints_are_listed(host: Host) -> None:
     blueprints = host.get("/api/global_subgraphs")
     ours = {entry["name"]: key for key, entry in blueprints.items() if PACK in str(entry["info"])}
     assert set(ours) == {file.stem for file in (REPOSITORY / "subgraphs").glob("*.json")}
-    assert len(ours) == 3
     for key in ours.values():
         graph = json.loads(host.get(f"/api/global_subgraphs/{key}")["data"])
         (subgraph,) = graph["definitions"]["subgraphs"]
