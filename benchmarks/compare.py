@@ -64,14 +64,16 @@ def plot(scores: Mapping[str, float], name: str, file: Path) -> None:
     from matplotlib import pyplot
 
     strips = [
-        (column, rows) for _, columns, rows in tables(scores, name) for column in columns
+        (column, table.get("rows", {}))
+        for table in published().values()
+        for column in table["columns"]
         if column in scores
-    ]  # fmt: skip
+    ]
     figure, axes = pyplot.subplots(
         len(strips), figsize=(7, 0.65 * len(strips) + 1), squeeze=False, layout="constrained"
     )
     for (column, rows), axis in zip(strips, axes[:, 0], strict=True):
-        others = [row[column] for model, row in rows.items() if column in row and name not in model]
+        others = [row[column] for row in rows.values() if column in row]
         axis.plot(others, [0] * len(others), "o", color="0.7", label="published")
         if column in rows.get(ANCHOR, {}):
             axis.plot(rows[ANCHOR][column], 0, "D", color="tab:blue", label=ANCHOR)

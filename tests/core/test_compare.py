@@ -111,7 +111,7 @@ def test_the_plot_shows_every_published_number_and_ours(
     pyplot = pytest.importorskip("matplotlib.pyplot")
     figures = []
     monkeypatch.setattr(pyplot, "close", figures.append)
-    plot({"GQA": 59.0, "GenEval": 0.8}, "8B here", tmp_path / "two.svg")
+    plot({"GQA": 59.0, "GenEval": 0.8}, "8B", tmp_path / "two.svg")
     (figure,) = figures
     assert [axis.get_yticklabels()[0].get_text() for axis in figure.axes] == ["GQA", "GenEval"]
     known = published()
@@ -122,7 +122,7 @@ def test_the_plot_shows_every_published_number_and_ours(
         rows = known[table]["rows"]
         assert shown["published"] == sorted(r[column] for r in rows.values() if column in r)
         assert shown["BLIP3-U 8B"] == [rows["BLIP3-U 8B"][column]]
-        assert shown["8B here"] == [{"GQA": 59.0, "GenEval": 0.8}[column]]
+        assert shown["8B"] == [{"GQA": 59.0, "GenEval": 0.8}[column]]
     assert "<svg" in (tmp_path / "two.svg").read_text("utf-8")
     monkeypatch.undo()
     pyplot.close(figure)
