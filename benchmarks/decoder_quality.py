@@ -1,95 +1,107 @@
-"""`python -m benchmarks.decoder_quality`: what fewer steps and less guidance cost on blip3u-tiny.
+"""`python -m benchmarks.decoder_quality`: what each way to decode costs, and what it keeps.
 
-Held-out scenes go picture -> features -> picture; the scorer says which come back whole. Guidance
-in the first part of the steps alone is what stock nodes do: Decoder Sigmas into SplitSigmas, and
-two SamplerCustomAdvanced, the second with a guidance scale of 1.
+On blip3u-tiny, in the host: the UNet's work relative to the reference's 50 steps (counted; also at
+the 8B's shapes), PSNR to the exact solution (200 evaluations) and to the reference, scenes and
+features kept. A star marks the front: nothing else is nearer to exact for as little work.
 """
 
 import argparse
-import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import torch
-from torch import Tensor
+from .meaning.rates import Rate
+from .speed.decoder_settings import REFERENCE, SETTINGS, Measured, front
+from .speed.in_host import call_in_host
 
-from benchmarks.meaning.model import MeaningModel, as_pictures, in_batches
-from benchmarks.meaning.rates import Rate
-from benchmarks.meaning.rows import make_cases, read_all
-from blip3u_core.decoder.decoder import Predict, UNetCondition, integrate_guided_diffusion
-from blip3u_core.features.flow import item_noise
-from blip3u_core.pipeline import Pipeline
-from small_world.scorer import same_scene
-from small_world.world import Scene, render, sample_scene
-
-ROOT = Path(__file__).resolve().parent.parent
-STEPS = (5, 8, 12, 18, 25, 50)
-INTERVALS = (0.0, 0.25, 0.5)  # of the steps, from the first, in which guidance is on
-GUIDANCE_SCALE = 3.0
+WORK_GOALS = {"without reuse": 0.30, "with reuse": 0.20}
+NEAR, WHOLE = 59.0, 0.99  # dB to exact, share of scenes
 
 
-def guided_until(predict: Predict, last: int) -> Predict:
-    """Guidance in the steps before `last`; behind them the null estimate is the conditional."""
-
-    def predicted(x: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        conditional, null = predict(x, step)
-        return conditional, null if step < last else conditional
-
-    return predicted
-
-
-@torch.no_grad()
-def draw(model: MeaningModel, features: Tensor, steps: int, share: float, seed: int) -> Tensor:
-    """Pictures of features (B, C, g, g), guided in that share of the steps."""
-    decoder, size = model.pipeline.decoder, model.pipeline.decoder.picture_size
-    negative = model.pipeline.negative_features(**model.settings).expand_as(features)
-    sigmas = decoder.schedule.sigmas(steps, 1.0)
-    predict = decoder.predictor(
-        UNetCondition.of_features(features, size),
-        UNetCondition.of_features(negative, size),
-        sigmas,
-        decoder.schedule.timesteps(steps, 1.0),
-    )
-    noise = item_noise(seed, len(features), decoder.latent_shape(size))
-    latents = integrate_guided_diffusion(
-        guided_until(predict, round(share * steps)),
-        noise,
-        noise * decoder.schedule.start_scale(float(sigmas[0])),
-        sigmas,
-        GUIDANCE_SCALE,
-    )
-    return decoder.to_pictures(latents)
+def measure(cases: int, minimal: bool = False) -> list[Measured]:
+    """Every setting measured in the host, least work first."""
+    rows = call_in_host("decoder_pictures", "measure_in_host", cases, minimal)
+    found = [Measured(SETTINGS[row.pop("number")], **row) for row in rows]
+    found.sort(key=lambda one: (one.work, one.to_exact))
+    best = front(found)
+    return [replace(one, on_front=i in best) for i, one in enumerate(found)]
 
 
-def kept(model: MeaningModel, scenes: Sequence[Scene], features: Tensor, *how: float) -> Rate:
-    """How many scenes are whole after decoding with (steps, share)."""
-    steps, share = int(how[0]), how[1]
-    pictures = []
-    for part in in_batches(len(features)):
-        pictures += as_pictures(draw(model, features[part], steps, share, 5000 + part.start))
-    pairs = zip(read_all(pictures), scenes, strict=True)
-    return Rate.of([same_scene(a, b) for a, b in pairs])
+def table(found: Sequence[Measured]) -> str:
+    lines = [
+        "| | setting | UNet work | at the 8B's shapes | PSNR to exact | to the reference | "
+        "scenes kept (95 %) | features kept |",
+        "|---|---|--:|--:|--:|--:|---|--:|",
+    ]
+    for one in found:
+        same = one.setting == REFERENCE
+        lines.append(
+            f"| {'*' if one.on_front else ''} {one.setting.name} | {one.setting} | "
+            f"{one.work:.3f} | {one.work_8b:.3f} | {one.to_exact:.1f} | "
+            f"{'-' if same else f'{one.to_reference:.1f}'} | "
+            f"{Rate(one.scenes, one.cases)} | {one.features:.4f} |"
+        )
+    return "\n".join(lines)
+
+
+def verdicts(found: Sequence[Measured]) -> list[str]:
+    """The least work that is as near to exact as the reference and keeps as much, by goal."""
+    features = max((one.features for one in found if one.setting == REFERENCE), default=0.0)
+    good = [
+        one
+        for one in found
+        if one.to_exact >= NEAR
+        and one.scenes >= WHOLE * one.cases
+        and round(one.features, 4) >= round(features, 4)
+    ]
+    lines = []
+    for name, goal in WORK_GOALS.items():
+        reuse = name == "with reuse"
+        fitting = [one for one in good if bool(one.setting.interval > 1) == reuse]
+        if not fitting:
+            lines.append(f"{name}: no setting keeps enough, MISSED (goal {goal:.2f})")
+            continue
+        least = min(fitting, key=lambda one: one.work)
+        verdict = "reached" if least.work <= goal else "MISSED"
+        lines.append(f"{name}: {least.work:.3f} by {least.setting}, {verdict} (goal {goal:.2f})")
+    return lines
+
+
+def plot(found: Sequence[Measured], file: Path) -> None:
+    """Work against distance, the front as a line, its named settings with their names."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    for label, reuse in (("without reuse", False), ("with Deep Cache", True)):
+        part = [one for one in found if bool(one.setting.depth) == reuse]
+        axis.plot([o.work for o in part], [o.to_exact for o in part], "so"[reuse], label=label)
+    line = [one for one in found if one.on_front]
+    axis.plot([o.work for o in line], [o.to_exact for o in line], "-", color="0.7", zorder=0)
+    for one in found:
+        if one.setting.name:
+            place = (one.work, one.to_exact)
+            axis.annotate(one.setting.name, place, (5, 5), textcoords="offset points")
+    axis.axhline(NEAR, color="0.8", linestyle=":")
+    axis.set_xlabel("UNet work, relative to the reference's 50 steps")
+    axis.set_ylabel("PSNR to the exact solution, dB")
+    axis.legend(loc="lower right")
+    figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
+    pyplot.close(figure)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m benchmarks.decoder_quality", description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=ROOT / "models" / "blip3u-tiny")
-    parser.add_argument("--cases", type=int, default=100)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cases", type=int, default=200, help="held-out scenes, at least 12")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw it (.svg, .png)")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    model = MeaningModel(Pipeline.from_checkpoint(options.checkpoint))
-    scenes = make_cases("decoder", options.cases, lambda rng: sample_scene(rng, "held_out"))
-    features = model.encode([render(scene) for scene in scenes])
-    default = model.pipeline.settings().decoder_steps
-    print("| steps | guided | UNet rows a picture | scenes kept (95 % interval) | seconds |")
-    print("|--:|--:|--:|---|--:|")
-    for steps, share in [(s, 1.0) for s in STEPS] + [(default, share) for share in INTERVALS]:
-        start = time.process_time()
-        rate = kept(model, scenes, features, steps, share)
-        rows = steps + round(share * steps)
-        seconds = time.process_time() - start
-        print(f"| {steps} | {share:.0%} | {rows} | {rate} | {seconds:.0f} |", flush=True)
+    found = measure(max(options.cases, 12))
+    print(table(found))
+    print("\n" + "\n".join(verdicts(found)))
+    if options.plot:
+        plot(found, options.plot)
     return 0
 
 

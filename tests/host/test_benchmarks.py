@@ -2,6 +2,9 @@
 
 import json
 
+import pytest
+
+from benchmarks import decoder_quality
 from benchmarks.speed import conversation, host_import, memory, reuse
 from benchmarks.speed.in_host import call_in_host
 from harness.comfy import RANDOM_TINY, Host
@@ -58,3 +61,13 @@ def test_the_hosts_samplers_give_what_the_bare_loop_gives() -> None:
 def test_the_host_is_asked_for_as_much_room_as_a_stage_takes() -> None:
     for row in memory.rows(minimal=True):
         assert 0.4 < row.ratio <= 1, row
+
+
+def test_ways_to_decode_are_measured_with_what_they_cost() -> None:
+    found = {one.setting.name: one for one in decoder_quality.measure(2, minimal=True)}
+    assert found["draft"].work == pytest.approx(8 / 50)
+    cached = found[""]
+    assert 7 / 50 < cached.work < 14 / 50
+    for one in found.values():
+        assert one.to_exact > 20
+        assert 0.5 < one.features <= 1

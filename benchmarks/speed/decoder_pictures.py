@@ -1,0 +1,205 @@
+"""In the host: pictures of blip3u-tiny by every setting, with the UNet's work counted.
+
+Held-out scenes go picture -> features -> picture; the scorer says which come back whole, and the
+vision tower whether the features that were asked for are seen again.
+"""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blip3u_core.pipeline import Pipeline
+from small_world.scorer import same_scene
+from small_world.world import render, sample_scene
+
+from ..meaning.model import MeaningModel, as_pictures
+from ..meaning.rows import make_cases, read_all
+from .counting import count
+from .decoder_settings import EXACT, GUIDED_ROWS, REFERENCE, SETTINGS, Setting
+from .in_host import load_pack, pack_module
+from .stages import PICTURE_SIDE, manifest
+
+TINY = Path(__file__).parents[2] / "models" / "blip3u-tiny"
+UNET_CONFIG = "diffusion-decoder/unet/config.json"
+TINY_NAME = "blip3u-tiny (built-in)"
+GUIDANCE_SCALE, SEED, BATCH = 3.0, 5000, 25
+COMPARED = 12  # pictures whose distances are measured
+DEPTH_8B = {1: 1, 2: 3, 3: 4}  # of blip3u-tiny's UNet, and where SDXL's has the same blocks left
+
+
+def measure_in_host(cases: int, minimal: bool) -> list[dict[str, Any]]:
+    """What `Measured` holds of each setting, with the setting's number, as plain values."""
+    torch.set_num_threads(1)
+    load_pack()
+    bench = Bench(cases)
+    exact, _ = bench.draw(Setting(3) if minimal else EXACT, min(cases, COMPARED))
+    reference, rows = bench.draw(Setting(2) if minimal else REFERENCE, cases)
+    tiny = Work(json.loads((TINY / UNET_CONFIG).read_text("utf-8")), bench.grid)
+    large = None if minimal else Work(manifest("decoder_unet")["config"], 8)
+    found = []
+    for number, setting in enumerate(SETTINGS):
+        if minimal and setting.name != "draft" and setting.depth != 2:
+            continue
+        pictures = reference
+        if setting != REFERENCE:
+            pictures, rows = bench.draw(setting, cases)
+        found.append(
+            {
+                "number": number,
+                "work": tiny.relative(rows, setting.depth),
+                "work_8b": large.relative(rows, DEPTH_8B.get(setting.depth, 0)) if large else 0.0,
+                "to_exact": psnr(pictures, exact),
+                "to_reference": psnr(pictures, reference),
+                "scenes": bench.kept_scenes(pictures),
+                "cases": cases,
+                "features": bench.kept_features(pictures),
+            }
+        )
+    return found
+
+
+def psnr(pictures: Tensor, wanted: Tensor) -> float:
+    """Mean over the pictures that are compared, in dB."""
+    squares = (pictures[:COMPARED] - wanted[:COMPARED]) ** 2
+    return float((-10 * squares.mean((1, 2, 3)).clamp_min(1e-12).log10()).mean())
+
+
+class Work:
+    """FLOPs of a UNet for one row: of a full evaluation, and of one that reuses."""
+
+    def __init__(self, config: dict[str, Any], grid: int) -> None:
+        self.views = pack_module("nodes.host.deep_cache")
+        decoder, layers = pack_module("nodes.host.decoder"), pack_module("nodes.host.layers")
+        read = pack_module("blip3u_core.decoder.unet_config").UNetConfig.from_json(config)
+        host_config = pack_module("nodes.host.unet_config").host_unet_config(read)
+        operations = layers.TorchOperations
+        self.unet = decoder.DecoderUNet(**host_config, device="meta", operations=operations)
+        self.attention = {"optimized_attention_override": decoder._torch_attention}
+        side = PICTURE_SIDE // 8 if config["sample_size"] > 64 else config["sample_size"]
+        self.inputs = [
+            torch.empty(*shape, device="meta")
+            for shape in (
+                (1, config["in_channels"], side, side),
+                (1,),
+                (1, grid * grid, config["cross_attention_dim"]),
+                (1, config["projection_class_embeddings_input_dim"]),
+            )
+        ]
+        self.kept: list[Tensor] = []
+        self.full = self._flops(1, None)
+
+    def relative(self, rows: Counter[str], depth: int) -> float:
+        """Of the evaluations of one picture, relative to those of the reference."""
+        outer = self._flops(depth, self._inner(depth)) if depth else 0
+        flops = rows["full"] * self.full + rows["outer"] * outer
+        return flops / (REFERENCE.steps * GUIDED_ROWS * self.full)
+
+    def _inner(self, depth: int) -> Tensor:
+        self._flops(depth, None)
+        return self.kept[-1]
+
+    def _flops(self, depth: int, features: Tensor | None) -> int:
+        x, *rest = self.inputs
+        view = (
+            self.views.keeping_view(self.unet, depth, self.kept.append)
+            if features is None
+            else self.views.outer_view(self.unet, depth, features)
+        )
+        return count(lambda: view._forward(x, *rest, None, dict(self.attention))).flops
+
+
+class Bench:
+    """The model in the host, the scenes, and the features that are asked for."""
+
+    def __init__(self, cases: int) -> None:
+        from nodes import NODE_CLASS_MAPPINGS as NODES
+
+        self.nodes = NODES
+        load = NODES["BLIP3U_LoadModel"].execute(TINY_NAME, "fp32")
+        _, _, self.decoder, self.vae = load.args
+        self.model = MeaningModel(Pipeline.from_checkpoint(TINY))
+        self.scenes = make_cases("decoder", cases, lambda rng: sample_scene(rng, "held_out"))
+        self.features = self.model.encode([render(scene) for scene in self.scenes])
+        self.negative = self.model.pipeline.negative_features()
+        self.grid = self.features.shape[-1]
+
+    @torch.inference_mode()
+    def draw(self, setting: Setting, cases: int) -> tuple[Tensor, Counter[str]]:
+        """Pictures (B, H, W, 3), and how many rows of the UNet each took: full and outer ones."""
+        drawing = pack_module("nodes.host.drawing")
+        canvas = pack_module("nodes.host.canvas").Canvas()
+        patched = self._patched(setting)
+        unet, rows = patched.model.diffusion_model, Counter()
+        hooks = [
+            module.register_forward_pre_hook(_counter(rows, name))
+            for name, module in (("full", unet.middle_block[0]), ("all", unet.out))
+        ]
+        pictures = []
+        for part in range(0, cases, BATCH):
+            features = self.features[part : min(part + BATCH, cases)]
+            way = drawing.Drawing(
+                SEED + part,
+                setting.steps,
+                GUIDANCE_SCALE,
+                1.0,
+                setting.sampler_name,
+                setting.scheduler,
+            )
+            pictures.append(
+                drawing.draw_pictures(patched, self.vae, features, self.negative, way, canvas)
+            )
+        for hook in hooks:
+            hook.remove()
+        full, total = rows["full"] / cases, rows["all"] / cases
+        return torch.cat(pictures).cpu(), Counter(full=full, outer=total - full)
+
+    def _patched(self, setting: Setting) -> Any:
+        decoder = self.decoder
+        if setting.depth:
+            cache = self.nodes["BLIP3U_DeepCache"]
+            (decoder,) = cache.execute(decoder, setting.interval, setting.depth, 0.0, 1.0).args
+        if setting.easy_cache:
+            from comfy_extras.nodes_easycache import EasyCacheNode
+
+            (decoder,) = EasyCacheNode.execute(decoder, setting.easy_cache, 0.15, 0.95, False).args
+        return decoder if setting.guided == 1 else guided_until(decoder, setting.guided)
+
+    def kept_scenes(self, pictures: Tensor) -> int:
+        pairs = zip(read_all(as_pictures(pictures)), self.scenes, strict=True)
+        return sum(same_scene(seen, scene) for seen, scene in pairs)
+
+    def kept_features(self, pictures: Tensor) -> float:
+        """Mean cosine between the features asked for and those seen in the pictures."""
+        seen, _ = self.model.pipeline.encode(pictures)
+        return float(F.cosine_similarity(seen.flatten(1), self.features.flatten(1)).mean())
+
+
+def _counter(rows: Counter, name: str) -> Any:
+    def note(_module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        rows[name] += len(inputs[0])
+
+    return note
+
+
+def guided_until(patcher: Any, part: float) -> Any:
+    """Guidance in the first part of the schedule, as the newest hosts' CFGOverride has it."""
+    from comfy.patcher_extension import WrappersMP
+
+    last = float(patcher.get_model_object("model_sampling").percent_to_sigma(part))
+
+    def predict(executor: Any, x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        guider, scale = executor.class_obj, executor.class_obj.cfg
+        guider.cfg = scale if float(timestep[0]) >= last else 1.0
+        try:
+            return executor(x, timestep, *args, **kwargs)
+        finally:
+            guider.cfg = scale
+
+    patched = patcher.clone()
+    patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "guided_until", predict)
+    return patched
