@@ -177,7 +177,8 @@ def sample_conversation(
 ) -> list[Step]:
     """Steps in any order; what is asked or edited is always there.
 
-    Args: whole: captions say everything, so that every later scene is known.
+    Args: whole: captions say everything, so that every later scene is known; what is hard to
+        learn (undoing, chatting) then comes as rarely as people say it.
     """
     steps: list[Step] = []
     scenes: list[Scene] = []
@@ -185,7 +186,8 @@ def sample_conversation(
         steps = clue_steps(rng, split)
         scenes = [steps[-1].scene]
     while len(steps) < length:
-        weights = {"draw": 1.0 if scenes else 4.0, "chat": 0.7, "refuse": 0.35}
+        weights = {"draw": 1.0 if scenes else 4.0}
+        weights |= {"chat": 0.7, "refuse": 0.35} if whole else {"chat": 1.0, "refuse": 0.9}
         if scenes:
             weights |= {"ask": 3.0, "edit": 3.2}
         if len(scenes) > 1:

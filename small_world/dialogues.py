@@ -205,21 +205,21 @@ SAMPLERS: dict[str, Callable[[random.Random, str], Sample]] = {
     "whole_caption": whole_caption_sample,
 }
 MIX = {
-    "caption": 6.0,
+    "caption": 5.5,
     "edit": 6.0,
     "reconstruct": 0.3,
-    "question": 5.0,
+    "question": 7.0,
     "describe": 0.7,
-    "edit_plan": 5.0,
+    "edit_plan": 7.5,
     "riddle": 1.5,
     "dialogue": 8.0,
     "story": 5.0,
     "talk": 0.3,
-    "free_caption": 7.0,
+    "free_caption": 6.0,
     "free_edit": 8.0,
-    "free_question": 6.0,
-    "converse": 18.0,
-    "related": 5.0,
+    "free_question": 5.5,
+    "converse": 20.0,
+    "related": 4.5,
     "whole_caption": 9.0,
 }
 

@@ -106,7 +106,10 @@ def related(rng: random.Random, scene: Scene) -> Parts:
     )  # fmt: skip
     named = [(a, wishes[0], words[0]), (b, wishes[1], words[1])]
     if rng.random() < 0.7:
-        return rng.choice(forms), named, relation
+        text = rng.choice(forms)
+        if text.endswith(of_it):  # only then is it known where the second stands
+            named[1] = (b, wishes[1], f"{words[1]} {of_it}")
+        return text, named, relation
     there = rng.choice((" there is ", " stands ", " is ", ", ", " "))
     return f"{of} {words[1]}{there}{words[0]}", named[::-1], OPPOSITE[relation]
 

@@ -28,7 +28,7 @@ from .scenes import (
 from .vision_encoder import FeatureTower, VisionEncoder, cell_heads, cell_loss
 
 SCHEDULE = Schedule(
-    steps=12620, lr=8e-4, batch=36, warmup=40, ema=0.97, flat=0.984, save_every=20, muon=True
+    steps=14700, lr=6e-4, batch=36, warmup=40, ema=0.97, flat=0.9728, save_every=20, muon=True
 )
 OUTER = ("embed_tokens", "heads.", "cells.", "kept.", "regress.")
 
@@ -46,7 +46,7 @@ SHORT_MIX = {
     "talk": 0.5,
 }
 LONG_FROM = 1500
-AGAIN_FROM = 12000  # a restored model goes on from here
+AGAIN_FROM = 13900  # a restored model goes on from here
 WEIGHTS = {"text": 1.0, "flow": 1.0, "regress": 1.0, "cells": 0.4, "seen": 0.3, "kept": 0.5}
 WEIGHTS |= {"copied": 0.15, "named": 0.15, "routed": 0.2, "described": 0.15, "meant": 0.15}
 WEIGHTS |= {"grounded": 0.15, "repeated": 0.15, "touched": 0.15, "counted": 0.15}
