@@ -82,9 +82,16 @@ def plot(found: Sequence[Measured], file: Path) -> None:
     axis.plot([o.work for o in line], [o.to_exact for o in line], "-", color="0.7", zorder=0)
     for one in found:
         if one.setting.name:
-            place = (one.work, one.to_exact)
-            axis.annotate(one.setting.name, place, (5, 5), textcoords="offset points")
+            left = bool(one.setting.depth)
+            axis.annotate(
+                one.setting.name,
+                (one.work, one.to_exact),
+                (-8, 2) if left else (6, -4),
+                textcoords="offset points",
+                ha="right" if left else "left",
+            )
     axis.axhline(NEAR, color="0.8", linestyle=":")
+    axis.set_xlim(0, 1.15)
     axis.set_xlabel("UNet work, relative to the reference's 50 steps")
     axis.set_ylabel("PSNR to the exact solution, dB")
     axis.legend(loc="lower right")

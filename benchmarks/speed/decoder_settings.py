@@ -38,14 +38,14 @@ SETTINGS = (
     Setting(25, scheduler="checkpoint"),
     Setting(8, name="draft"),
     Setting(14, name="fast"),
-    Setting(20, name="fine"),
+    Setting(20),
     Setting(14, guided=0.5),
-    Setting(20, easy_cache=0.1),
-    Setting(13, "dpmpp_2m", "exponential"),
-    Setting(14, depth=2, interval=2),
+    Setting(20, easy_cache=0.1, name="fine"),
+    Setting(13, "dpmpp_2m", "exponential", name="lean"),
+    Setting(14, depth=2, interval=2, name="fast, cached"),
     Setting(14, depth=3, interval=3),
-    Setting(14, depth=3, interval=4, name="fast, cached"),
-    Setting(13, "dpmpp_2m", "exponential", depth=3, interval=3),
+    Setting(14, depth=3, interval=4),
+    Setting(13, "dpmpp_2m", "exponential", depth=3, interval=3, name="lean, cached"),
 )
 
 
