@@ -1,4 +1,4 @@
-"""How much memory a stage takes: reckoned and said before it loads, read from the host after."""
+"""How much memory a stage takes: estimated and said before it loads, read from the host after."""
 
 import logging
 from collections.abc import Iterator, Sequence
