@@ -8,6 +8,7 @@ from in_process import ours
 
 Values = dict[str, Any]
 BUILT_IN = "blip3u-tiny (built-in)"
+WHOLE = {"start_percent": 0.0, "end_percent": 1.0}
 SIZES = ("width", "height", "original_width", "original_height")
 
 
@@ -22,6 +23,7 @@ def good_calls(nodes: dict[str, Any], base: Path) -> dict[str, Values]:
         "LoadModel": load,
         "LoadLora": {"model": model, "lora_name": "none.safetensors", "strength": 1.0},
         "LoadSavedWeights": {"model": model, "file": "none.safetensors"},
+        "DeepCache": {"model": decoder, "interval": 2, "depth": 1, **WHOLE},
         "EmptyFeatures": {"model": model, "batch_size": 1},
         "FeatureSigmas": {"steps": 3, "denoise": 1.0},
         "DecoderSigmas": {"decoder": decoder, "steps": 3, "denoise": 1.0},
