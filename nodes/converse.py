@@ -5,7 +5,9 @@ from comfy_api.v0_0_2 import io
 from ..blip3u_core.chat.chat import Chat
 from ..blip3u_core.chat.converse import AUTO, PICTURE_REQUESTS
 from .checks import CheckedNode
+from .decode import sampling_inputs
 from .host.converse import OwnChat, Settings, answer_message, images_output, shown_images
+from .host.drawing import OWN_SCHEDULE
 from .host.image_generator import ImageGenerator
 from .inputs import chat_input, llm_input, pictures_in
 from .interleave import Interleave, count
@@ -110,6 +112,7 @@ class Converse(CheckedNode):
                 tooltip="Load EVA-CLIP. Only for marked captions: to change a picture that the "
                 "model did not draw.",
             ),
+            *sampling_inputs("decoder_sampler", "decoder_scheduler"),
         ]
 
     @classmethod
@@ -132,8 +135,11 @@ class Converse(CheckedNode):
         image=None,
         chat=None,
         clip_vision=None,
+        decoder_sampler="euler",
+        decoder_scheduler=OWN_SCHEDULE,
     ) -> io.NodeOutput:
-        generator = ImageGenerator(llm, model, decoder, vae, seed, steps, decoder_steps, cfg)
+        drawing = seed, steps, decoder_steps, cfg, decoder_sampler, decoder_scheduler
+        generator = ImageGenerator(llm, model, decoder, vae, *drawing)
         own = OwnChat.read(conversation)
         settings = Settings(max_images, max_new_tokens, picture_request, remember_last)
         answer, continued = answer_message(

@@ -48,11 +48,11 @@ def denoise_input(tooltip: str) -> io.Input:
     )
 
 
-def sampling_inputs() -> list[io.Input]:
-    """How the decoder's flow is solved; the defaults are the reference's."""
+def sampling_inputs(sampler: str = "sampler_name", scheduler: str = "scheduler") -> list[io.Input]:
+    """How the decoder's flow is solved, under these names; the defaults are the reference's."""
     return [
         io.Combo.Input(
-            "sampler_name",
+            sampler,
             options=SAMPLERS,
             default="euler",
             optional=True,
@@ -60,7 +60,7 @@ def sampling_inputs() -> list[io.Input]:
             "nearer to the exact solution than the reference's 50 steps.",
         ),
         io.Combo.Input(
-            "scheduler",
+            scheduler,
             options=SCHEDULERS,
             default=OWN_SCHEDULE,
             optional=True,

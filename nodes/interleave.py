@@ -6,6 +6,8 @@ from ..blip3u_core.chat.chat import Chat
 from ..blip3u_core.features.flow import GUIDANCE_SCALE, NUM_STEPS
 from ..blip3u_core.seeds import LARGEST_SEED
 from .checks import CheckedNode
+from .decode import sampling_inputs
+from .host.drawing import OWN_SCHEDULE
 from .host.interleave import ImageGenerator, picture_batch, tell_story
 from .inputs import chat_input, llm_input
 from .types import BLIP3U_CHAT
@@ -33,6 +35,7 @@ class Interleave(CheckedNode):
                 ),
                 *cls.settings(),
                 chat_input("A dialogue that the prompt continues; its pictures are seen too."),
+                *sampling_inputs("decoder_sampler", "decoder_scheduler"),
             ],
             outputs=[
                 io.String.Output(
@@ -101,8 +104,11 @@ class Interleave(CheckedNode):
         cfg,
         max_new_tokens,
         chat=None,
+        decoder_sampler="euler",
+        decoder_scheduler=OWN_SCHEDULE,
     ) -> io.NodeOutput:
-        generator = ImageGenerator(llm, model, decoder, vae, seed, steps, decoder_steps, cfg)
+        drawing = seed, steps, decoder_steps, cfg, decoder_sampler, decoder_scheduler
+        generator = ImageGenerator(llm, model, decoder, vae, *drawing)
         story, shown = tell_story(generator, chat or Chat(), prompt, max_images, max_new_tokens)
         images = picture_batch(story)
         ui = {"text": [story.text], "images": shown}

@@ -15,7 +15,7 @@ from ...blip3u_core.features.edit import SOURCE_GUIDANCE, STRENGTH, TARGET_GUIDA
 from ...blip3u_core.language.context import Context
 from ...blip3u_core.seeds import item_seed
 from .canvas import Canvas
-from .drawing import Drawing, draw_pictures
+from .drawing import OWN_SCHEDULE, Drawing, draw_pictures
 from .edit import edit_clip_features
 from .feature_sampling import sample_features
 from .features import negative_features
@@ -36,6 +36,8 @@ class ImageGenerator:
     steps: int
     decoder_steps: int
     guidance_scale: float
+    decoder_sampler: str = "euler"
+    decoder_scheduler: str = OWN_SCHEDULE
     features: list[Tensor] = field(default_factory=list)  # (1, C, g, g) each
 
     @cached_property
@@ -81,6 +83,12 @@ class ImageGenerator:
 
     def _decode(self, features: Tensor, index: int, canvas: Canvas) -> Tensor:
         self.features.append(features)
-        drawing = Drawing(item_seed(self.seed, index), self.decoder_steps, self.guidance_scale)
+        drawing = Drawing(
+            item_seed(self.seed, index),
+            self.decoder_steps,
+            self.guidance_scale,
+            sampler_name=self.decoder_sampler,
+            scheduler=self.decoder_scheduler,
+        )
         pictures = draw_pictures(self.decoder, self.vae, features, self.negative, drawing, canvas)
         return pictures[0]
