@@ -15,7 +15,7 @@ from .noise_schedule import NoiseSchedule
 EULER = "euler"
 CHECKPOINT = "checkpoint"  # the noise levels of scheduler_config.json
 SAMPLER_ORDERS = {EULER: 1, "dpmpp_2m": 2}
-SCHEDULER_OPTIONS: dict[str, dict[str, bool]] = {
+SCHEDULER_OPTIONS: dict[str, dict[str, Any]] = {
     CHECKPOINT: {},
     "karras": {"use_karras_sigmas": True},
     "exponential": {"use_exponential_sigmas": True},

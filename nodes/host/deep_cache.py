@@ -132,9 +132,9 @@ def _remember_one_sampling(
     before = guider.model_options
     sampling = guider.model_patcher.get_model_object("model_sampling")
     ends = (settings.start_percent, settings.end_percent)
-    sigmas = [float(sampling.percent_to_sigma(percent)) for percent in ends]
+    start, end = (float(sampling.percent_to_sigma(percent)) for percent in ends)
     guider.model_options = comfy.model_patcher.create_model_options_clone(before)
-    guider.model_options["transformer_options"][KEY] = Sampling(settings, *sigmas)
+    guider.model_options["transformer_options"][KEY] = Sampling(settings, start, end)
     try:
         return executor(*args, **kwargs)
     finally:
