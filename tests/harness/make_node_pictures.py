@@ -27,7 +27,7 @@ SAID = (
     "make the circle green",
     "add a small yellow star at the top left",
 )
-CONVERSE_SIZE = (560, 1290)
+CONVERSE_SIZE = (560, 1350)
 
 ADD = """id => {
   app.graph.clear();
