@@ -34,7 +34,7 @@ from .dialogue import ChatModel, ask, chat_context
 _TOKENS_OF_A_MARK = 16  # at most so many tokens hold `</picture>`
 _CAPTION = r"<(picture|edit)>((?:(?!<(?:picture|edit)>).)*?)</\1>"
 _NEW_CAPTION = re.compile(f"{_CAPTION}(?!{re.escape(PICTURE)})", re.DOTALL)
-_OPEN_WISH = re.compile(rf"(?:{re.escape(IMG)}|<(picture|edit)>[^<]*(?:</[a-z]*>?)?)\Z")
+_OPEN_REQUEST = re.compile(rf"(?:{re.escape(IMG)}|<(picture|edit)>[^<]*(?:</[a-z]*>?)?)\Z")
 _PLACE = re.compile(f"(?:{re.escape(IMG)}|{_CAPTION})?{re.escape(PICTURE)}", re.DOTALL)
 
 
@@ -130,13 +130,13 @@ def interleave(
     story = _Story(chat_model, chat, orders, on_turn)
     most = max_pictures + len(story.drawn)
     while story.tokens_left > 0:
-        wish = story.write_to_the_next_picture()
-        if wish is None:
+        request = story.write_to_the_next_picture()
+        if request is None:
             break
         if len(story.drawn) == most:
-            story.end_before_the_wish()
+            story.end_before_the_request()
             break
-        story.show(draw(wish, len(story.drawn)))
+        story.show(draw(request, len(story.drawn)))
         if on_picture is not None:
             on_picture(story.so_far)
         if ends_with_picture and len(story.drawn) == most:
@@ -154,9 +154,9 @@ def last_picture(chat: Chat) -> tuple[Tensor, str] | None:
     return None
 
 
-def without_open_wish(turn: Turn) -> Turn:
-    """A turn that was cut short, without the wish for a picture that never came."""
-    return replace(turn, text=_OPEN_WISH.sub("", turn.text))
+def without_open_request(turn: Turn) -> Turn:
+    """A turn that was cut short, without the request for a picture that never came."""
+    return replace(turn, text=_OPEN_REQUEST.sub("", turn.text))
 
 
 def with_orders(chat: Chat, orders: str) -> Chat:
@@ -207,28 +207,28 @@ class _Story:
         words = literal(llm.tokenizer.decode(ids[:-1] if asks else ids))
         self.marked = join_words(self.marked, words)
         if asks:
-            self.wish, self.mark = (len(self.marked), len(self.marked)), DRAWN_PICTURE
+            self.span, self.mark = (len(self.marked), len(self.marked)), DRAWN_PICTURE
             self._tell(self.marked + IMG)
             return PictureRequest(chat_context(llm, self.chat, for_drawing=True))
         caption = _NEW_CAPTION.search(self.marked)
         if caption is None:
             return None
-        self.wish, self.mark = caption.span(), PICTURE
+        self.span, self.mark = caption.span(), PICTURE
         source = self._edit_source() if caption.group(1) == "edit" else None
         return PictureRequest(self._caption_context(caption.group(2)), source)
 
     def show(self, picture: Tensor) -> None:
         """Put the picture that was asked for last into its place."""
         self.drawn.append(picture)
-        place = self.wish[1]
+        place = self.span[1]
         self.marked = self.marked[:place] + self.mark + self.marked[place:]
         self._tell(self.marked)
 
-    def end_before_the_wish(self) -> None:
-        self.marked = self.marked[: self.wish[0]]
+    def end_before_the_request(self) -> None:
+        self.marked = self.marked[: self.span[0]]
 
     def end_after_the_picture(self) -> None:
-        self.marked = self.marked[: self.wish[1] + len(self.mark)]
+        self.marked = self.marked[: self.span[1] + len(self.mark)]
 
     def _caption_context(self, caption: str) -> Context:
         return read_context(self.chat_model.llm, caption_text(caption.strip()), for_drawing=True)
@@ -245,7 +245,7 @@ class _Story:
         return EditSource(picture, self._caption_context(caption))
 
     def _write(self, context: Context) -> list[int]:
-        """Tokens up to the end of the answer or the wish for a picture."""
+        """Tokens up to the end of the answer or the request for a picture."""
         chat_model = self.chat_model
         sampling = replace(chat_model.sampling, max_new_tokens=self.tokens_left)
         with chat_model.at_work([context], self.tokens_left):

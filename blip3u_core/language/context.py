@@ -126,7 +126,7 @@ def embed_contexts(
         for begin, picture in zip(context.picture_starts(), context.pictures, strict=True)
         if begin + picture.num_tokens > start
     ]
-    _look(llm, {picture.digest: picture for _, picture in needed}, seen)
+    _embed_pictures(llm, {picture.digest: picture for _, picture in needed}, seen)
     embeds = []
     for context, start in zip(contexts, starts, strict=True):
         ids = torch.tensor(context.ids[start:], device=llm.device)
@@ -140,7 +140,7 @@ def embed_contexts(
     return embeds
 
 
-def _look(
+def _embed_pictures(
     llm: LanguageModel, pictures: dict[bytes, ProcessedImage], seen: dict[bytes, Tensor]
 ) -> None:
     """Embed the pictures, several in one pass while that stays small."""

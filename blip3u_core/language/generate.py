@@ -86,7 +86,7 @@ def generate(
 
 
 def _most_tokens(llm: LanguageModel, contexts: Sequence[Context], sampling: SamplingParams) -> int:
-    """How long an answer may become: as wished, and as far as the model can read."""
+    """How long an answer may become: as asked, and as far as the model can read."""
     longest = llm.config.max_positions - max(len(context) for context in contexts)
     return min(sampling.max_new_tokens, longest)
 
@@ -164,8 +164,8 @@ class TokenChooser:
     def __init__(
         self, llm: LanguageModel, contexts: Sequence[Context], sampling: SamplingParams
     ) -> None:
-        wished = sampling.repetition_penalty
-        self.penalty = llm.repetition_penalty if wished is None else wished
+        given = sampling.repetition_penalty
+        self.penalty = llm.repetition_penalty if given is None else given
         self.sampling = sampling
         self.seen = torch.zeros(len(contexts), llm.config.vocab_size, dtype=torch.bool)
         for index, context in enumerate(contexts):

@@ -15,7 +15,7 @@ import re
 SYSTEM_PROMPT = "You are a helpful assistant."
 ROLES = ("system", "user", "assistant")
 
-IMG = "[IMG]"  # the LLM's wish to draw; the latent queries follow it
+IMG = "[IMG]"  # the LLM's request for a picture; the latent queries follow it
 IMAGE_PAD = "<|image_pad|>"
 VISION_START = "<|vision_start|>"
 VISION_END = "<|vision_end|>"

@@ -31,7 +31,7 @@ from ...blip3u_core.chat.interleave import (
     Interleaved,
     PictureRequest,
     readable,
-    without_open_wish,
+    without_open_request,
 )
 from ...blip3u_core.images import frozen, rgb_image
 from ...blip3u_core.language.generate import SamplingParams
@@ -144,7 +144,7 @@ class ConversationView:
 
     def keep(self) -> None:
         """Hand over what was said before the end came early; a message without answer is not."""
-        said = self.turn and without_open_wish(self.turn)
+        said = self.turn and without_open_request(self.turn)
         if said and said.text.strip():
             _send(conversation=self.own.json(self.asked.add(said)))
 

@@ -59,13 +59,13 @@ def condition_pair(
     features: Tensor, negative: Tensor | None, sizes: PictureSizes
 ) -> tuple[Conditioning, Conditioning]:
     """Positive and negative; without negative features the null is zeros."""
-    away = torch.zeros_like(features[:1]) if negative is None else negative
-    if away.shape[1:] != features.shape[1:]:
+    uncond = torch.zeros_like(features[:1]) if negative is None else negative
+    if uncond.shape[1:] != features.shape[1:]:
         raise ValueError(
-            f"negative_features are {tuple(away.shape)}, features {tuple(features.shape)}: "
+            f"negative_features are {tuple(uncond.shape)}, features {tuple(features.shape)}: "
             "expected the same grid and channels. Make both with the same checkpoint."
         )
-    return feature_conditioning(features, sizes), feature_conditioning(away, sizes)
+    return feature_conditioning(features, sizes), feature_conditioning(uncond, sizes)
 
 
 @dataclass(frozen=True)

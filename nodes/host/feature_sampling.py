@@ -50,14 +50,14 @@ def start_features(
     shape: tuple[int, ...], batch_size: int, positive: list, init_features: dict[str, Any] | None
 ) -> Tensor:
     """Features to start from, as many as pictures are asked for, described or given."""
-    described = max((tokens.shape[0] for tokens, _ in positive), default=1)
+    num_positive = max((tokens.shape[0] for tokens, _ in positive), default=1)
     given = None if init_features is None else init_features["samples"]
-    counts = {batch_size, described, 1 if given is None else len(given)} - {1}
+    counts = {batch_size, num_positive, 1 if given is None else len(given)} - {1}
     if len(counts) > 1:
         raise ValueError(
-            f"batch_size is {batch_size}, the positive conditioning describes {described} pictures "
-            f"and init_features holds {0 if given is None else len(given)}; expected one number "
-            "for all, or 1 where one serves all. Leave batch_size at 1 to follow the inputs."
+            f"batch_size is {batch_size}, the positive conditioning describes {num_positive} "
+            f"pictures and init_features holds {0 if given is None else len(given)}; expected one "
+            "number for all, or 1 where one serves all. Leave batch_size at 1 to follow the inputs."
         )
     batch = counts.pop() if counts else 1
     if given is None:

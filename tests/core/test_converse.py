@@ -190,7 +190,7 @@ def test_turns_are_told_while_they_grow(talk) -> None:
     ],
 )
 def test_a_picture_that_never_came_is_not_kept(said: str, kept: str) -> None:
-    assert module.without_open_wish(module.Turn("assistant", said)).text == kept
+    assert module.without_open_request(module.Turn("assistant", said)).text == kept
 
 
 def test_saying_nothing_is_an_answer_too(talk) -> None:
