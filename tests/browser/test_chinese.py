@@ -31,7 +31,7 @@ def test_a_conversation(chinese: Canvas) -> None:
     keyboard.begin_with(converse_graph())
     if not names_are_lost(chinese):
         titles = chinese.page.evaluate("() => app.graph._nodes.map(n => n.title)")
-        assert titles[:2] == ["加载 BLIP3-U", "交谈"]
+        assert {"加载 BLIP3-U", "交谈"} <= set(titles)
     assert "让它画图" in keyboard.log()
     assert keyboard.box.get_attribute("placeholder").startswith("写一条消息")
     log = keyboard.say("what color is the sky by day?")
