@@ -10,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -275,8 +277,6 @@ def test_a_tar_of_ours_can_be_read_again(tmp_path: Path, whole: Path) -> None:
 
 
 def test_parquet_in_and_out(tmp_path: Path, photos: Path, whole: Path) -> None:
-    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is an extra of the batches")
-    pa = pytest.importorskip("pyarrow")
     content = (photos / "one.png").read_bytes()
     images = [{"bytes": content, "path": None}, {"bytes": b"no", "path": None}]
     table = pa.table({"id": ["p", "q"], "instruction": ["make it night"] * 2, "picture": images})

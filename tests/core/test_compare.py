@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from matplotlib import pyplot
 from PIL import Image
 
 from benchmarks.compare import main, plot, published, tables
@@ -108,7 +109,6 @@ def test_the_command_prints_both_rows_and_the_difference(
 def test_the_plot_shows_every_published_number_and_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pyplot = pytest.importorskip("matplotlib.pyplot")
     figures = []
     monkeypatch.setattr(pyplot, "close", figures.append)
     plot({"GQA": 59.0, "GenEval": 0.8}, "8B", tmp_path / "two.svg")
@@ -129,7 +129,6 @@ def test_the_plot_shows_every_published_number_and_ours(
 
 
 def test_the_command_draws_a_strip_a_column(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     write(tmp_path / "typescore.json", {"add": 4.0})  # ImgEdit, which has no published rows
     heights = []
     for name in ("one.png", "two.png"):

@@ -12,6 +12,8 @@ import tarfile
 from importlib.util import find_spec
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -126,8 +128,6 @@ def make_inputs(folder: Path) -> None:
 
 
 def make_tables(folder: Path) -> None:
-    pa = pytest.importorskip("pyarrow", reason="pyarrow is an extra of the batches")
-    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is an extra of the batches")
     picture = {"bytes": (folder / "d.png").read_bytes(), "path": None}
     (folder / "GEdit-Bench" / "data").mkdir(parents=True)
     table = pa.Table.from_pylist([{**GEDIT, "input_image": picture}])

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -182,8 +184,6 @@ def test_dpg_reads_its_table_as_its_folder(tmp_path: Path) -> None:
 
 
 def test_gedit_reads_its_parquet_as_json_lines(tmp_path: Path, sources: Path) -> None:
-    pa = pytest.importorskip("pyarrow", reason="pyarrow is an extra of the batches")
-    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is an extra of the batches")
     lines = few_prompts("gedit", tmp_path)
     wanted = run("gedit", lines, tmp_path / "lines")
     rows = [json.loads(line) for line in lines.read_text("utf-8").splitlines()]
