@@ -1,48 +1,56 @@
 """`python -m benchmarks.quantized`: what 8 and 4 bits save at the published sizes, and cost.
 
-Gigabytes are counted from the shapes of the published checkpoints. Answers are blip3u-tiny's,
-greedy, to questions about held-out pictures; logits are those of the next token after each of the
-same prompts. Kinds that need the package comfy-kitchen are left out where it is missing.
+Gigabytes are those that the converter would write, counted from the published checkpoints' shapes.
+Answers are blip3u-tiny's, greedy, to questions about held-out pictures; its output layer stands
+beside its token table, as the 8B's does, so that both are quantised. Logits are those of the next
+token: after each of these prompts, and at every place of the golden set's prompts, whose random
+weights forgive less than trained ones.
 """
 
 import argparse
+import json
 import math
 import random
-from collections.abc import Sequence
-from importlib.util import find_spec
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from blip3u_core.chat.dialogue import chat_context
 from blip3u_core.convert import convert
-from blip3u_core.language.context import Context
+from blip3u_core.language.context import Context, read_context
 from blip3u_core.language.prefill import prefill
 from blip3u_core.language.prompt import QUESTION_REQUEST
 from blip3u_core.pipeline import Pipeline
-from blip3u_core.weights.precision import fits_8_bits
+from blip3u_core.weights.quantized import FORMATS, Quantizer
 from small_world.questions import QUESTIONS, ask
 from small_world.world import render, sample_scene
 
 from .meaning.model import MeaningModel, request_chat
-from .speed.stages import ModelWork, manifest
+from .speed.models import RANDOM_TINY
+from .speed.stages import ModelWork, manifest, meta
 
 TINY = Path(__file__).resolve().parents[1] / "models" / "blip3u-tiny"
-BYTES = {"bf16": 2.0, "fp8_scaled": 1.0, "int8": 1.0, "nvfp4": 0.5 + 1 / 16}  # of a matrix' number
+KINDS = ("bf16", *FORMATS)
 PARTS = {"llm": "LLM", "dit": "DiT", "unet": "decoder UNet"}
+Shapes = Mapping[str, tuple[int, ...]]
 
 
-def gigabytes(stage: str, shapes: dict[str, tuple[int, ...]], kind: str) -> float:
-    """Of a stage's weights, with its matrices in `kind` and the rest in bfloat16."""
-    return (
-        sum(
-            math.prod(shape) * (BYTES[kind] if fits_8_bits(stage, name, len(shape)) else 2)
-            for name, shape in shapes.items()
-        )
-        / 1e9
+def gigabytes(stage: str, shapes: Shapes, kind: str) -> float:
+    """Of a stage's weights in bfloat16, or as the converter writes them in `kind`."""
+    if kind == "bf16":
+        return 2 * sum(map(math.prod, shapes.values())) / 1e9
+    change = Quantizer(stage, kind, tied=stage == "llm" and "lm_head.weight" not in shapes)
+    written = (
+        entry
+        for name, shape in shapes.items()
+        for entry in change.entries(name, meta(*shape)).values()
     )
+    return sum(math.prod(shape) * dtype.itemsize for dtype, shape in written) / 1e9
 
 
 def published_shapes(size: str) -> dict[str, dict[str, tuple[int, ...]]]:
@@ -63,13 +71,13 @@ def published_shapes(size: str) -> dict[str, dict[str, tuple[int, ...]]]:
 
 
 def memory_table() -> list[str]:
-    lines = ["| weights GB | " + " | ".join(BYTES) + " |", "|---|" + "--:|" * len(BYTES)]
+    lines = ["| weights GB | " + " | ".join(KINDS) + " |", "|---|" + "--:|" * len(KINDS)]
     for size in ("8b", "4b"):
         shapes = published_shapes(size)
         for stage, name in PARTS.items():
             if stage != "llm" and size == "4b":
                 continue  # as the 8B's
-            cells = [f"{gigabytes(stage, shapes[stage], kind):.2f}" for kind in BYTES]
+            cells = [f"{gigabytes(stage, shapes[stage], kind):.2f}" for kind in KINDS]
             lines.append(f"| {size.upper()} {name} | " + " | ".join(cells) + " |")
     return lines
 
@@ -104,25 +112,57 @@ def next_token_scores(model: MeaningModel, contexts: Sequence[Context]) -> Tenso
     return llm.logits(torch.cat(hidden)).log_softmax(-1)
 
 
+@torch.no_grad()
+def golden_scores(checkpoint: Path) -> Tensor:
+    """Log probabilities (places, V) of what follows every token of the golden set's prompts."""
+    llm = Pipeline.from_checkpoint(checkpoint).llm
+    cases = json.loads((RANDOM_TINY.parent / "goldens" / "cases.json").read_text("utf-8"))
+    texts = [case["text"] for case in cases.values() if "text" in case]
+    texts = [text for text in texts if "<|image_pad|>" not in text]
+    contexts = [read_context(llm, text, [], for_drawing=False) for text in texts]
+    hidden = [prefill(llm, [context]).hidden[0] for context in contexts]
+    return llm.logits(torch.cat(hidden)).log_softmax(-1)
+
+
+def divergence(exact: Tensor, found: Tensor) -> float:
+    """Mean KL divergence, in nats, of log probabilities (..., V)."""
+    return float((exact.exp() * (exact - found)).sum(-1).mean())
+
+
+def with_own_head(source: Path, target: Path) -> Path:
+    """A copy of a checkpoint whose token table is its output layer, with the two apart."""
+    shutil.copytree(source, target)
+    weights = load_file(target / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    save_file(weights, target / "model.safetensors")
+    config = json.loads((target / "config.json").read_text("utf-8"))
+    config["tie_word_embeddings"] = False
+    (target / "config.json").write_text(json.dumps(config), "utf-8")
+    return target
+
+
 def answer_table(count: int) -> list[str]:
-    """As trained, then every kind that can be written here."""
-    plain = Asked(TINY, count)
-    lines = [
-        "| kind | answers as before | right answers | KL of the next token, nats |",
-        "|---|--:|--:|--:|",
-        f"| as trained | {count} of {count} | {plain.right} of {count} | 0 |",
-    ]
-    for kind in BYTES:
-        if kind == "bf16" or (kind == "nvfp4" and find_spec("comfy_kitchen") is None):
-            continue
-        with TemporaryDirectory() as folder:
-            convert(TINY, Path(folder) / kind, kind)
-            small = Asked(Path(folder) / kind, count)
-        same = sum(a == b for a, b in zip(small.answers, plain.answers, strict=True))
-        apart = (plain.scores.exp() * (plain.scores - small.scores)).sum(-1).mean()
-        lines.append(
-            f"| {kind} | {same} of {count} | {small.right} of {count} | {float(apart):.4f} |"
-        )
+    """As trained, then every kind."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        tiny = with_own_head(TINY, folder / "tiny")
+        plain, golden = Asked(tiny, count), golden_scores(RANDOM_TINY)
+        lines = [
+            "| kind | answers as before | right answers | KL, nats | KL, golden |",
+            "|---|--:|--:|--:|--:|",
+            f"| as trained | {count} of {count} | {plain.right} of {count} | 0 | 0 |",
+        ]
+        for kind in FORMATS:
+            convert(tiny, folder / kind, kind)
+            convert(RANDOM_TINY, folder / f"golden {kind}", kind)
+            small = Asked(folder / kind, count)
+            same = sum(a == b for a, b in zip(small.answers, plain.answers, strict=True))
+            apart = divergence(plain.scores, small.scores)
+            random_apart = divergence(golden, golden_scores(folder / f"golden {kind}"))
+            lines.append(
+                f"| `{kind}` | {same} of {count} | {small.right} of {count} | {apart:.4f} | "
+                f"{random_apart:.4f} |"
+            )
     return lines
 
 

@@ -9,8 +9,9 @@ has; put it into models/blip3u. For a tower, TARGET may be a .safetensors file i
 models/clip_vision.
 
 fp8_e4m3fn, fp8_scaled and int8 halve the matrices of attention and feed-forward layers (see
-`weights/precision.py`), nvfp4 takes about a quarter; everything else stays as it is. The last
-three are ComfyUI's own layouts (docs/quantization.md); nvfp4 needs the package comfy-kitchen.
+`weights/precision.py`), nvfp4 takes about a quarter. The last three are ComfyUI's own layouts
+(docs/quantization.md) and make the language model's vision encoder, output layer and token table
+small, too. Everything else stays as it is.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from .decoder.unet_config import UNetConfig
 from .decoder.vae import VaeConfig
 from .features.config import NextDiTConfig
 from .features.eva_clip import EvaClipConfig
-from .language.config import check_layers
+from .language.config import TextConfig, check_layers
 from .weights.checkpoint import (
     STAGES,
     TOWER_KEYS,
@@ -101,7 +102,7 @@ def convert(
     if folder.resolve() == source.resolve():
         raise ValueError(f"{target} is the source itself. Give another folder as target.")
     _refuse_quantised(parts, weight_dtype)
-    changes = [_change(part.name, weight_dtype) for part in parts]
+    changes = [_change(part, weight_dtype) for part in parts]
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     written = []
@@ -196,13 +197,15 @@ def _refuse_quantised(parts: list[Part], weight_dtype: str) -> None:
             )
 
 
-def _change(stage: str, weight_dtype: str) -> Change | None:
-    """What becomes of the weights of a stage. Raises ValueError if it cannot be made here."""
+def _change(part: Part, weight_dtype: str) -> Change | None:
+    """What becomes of the weights of a part."""
     if weight_dtype == KEEP:
         return None
     if weight_dtype in FORMATS:
-        return Quantizer(stage, FORMATS[weight_dtype])
-    return Cast(stage, FP8)
+        config = json.loads(part.metadata["config"])
+        tied = part.name == "llm" and TextConfig.from_dict(config).tied_head
+        return Quantizer(part.name, weight_dtype, tied)
+    return Cast(part.name, FP8)
 
 
 def main(arguments: list[str]) -> None:

@@ -4,7 +4,7 @@ It is a Qwen2.5-VL in plain torch. Names are those of the published weights (as 
 writes them; `checkpoint` maps newer ones), so no version of transformers is needed or matters.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol
@@ -180,7 +180,7 @@ def assign_language_weights(
     llm: LanguageModel,
     stage: WeightStage,
     weight_dtype: torch.dtype | None,
-    quantized: bool = False,
+    quantized: Collection[str] = (),
 ) -> None:
     """As `assign_weights`, by the names and shapes of the published weights."""
     text, vision = llm.config, llm.image_config.vision

@@ -1,6 +1,6 @@
 """Put a stage's memory-mapped weights into a network that was built on the meta device."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -56,7 +56,7 @@ def assign_weights(
     dtype: torch.dtype | None = None,
     expected: Shapes | None = None,
     rename: Callable[[str], str] | None = None,
-    quantized: bool = False,
+    quantized: Collection[str] = (),
 ) -> None:
     """Give every parameter its weight, in place, and prove it: none missing, unexpected or unset.
 
@@ -66,7 +66,7 @@ def assign_weights(
         expected: shapes by the stage's names; those of `network` itself if None, which a network
             of torch's own layers can do without.
         rename: the network's name for one of the stage's.
-        quantized: whether the network's layers multiply quantised matrices themselves; else those
+        quantized: formats of quantised matrices that the network's layers know; those of others
             become `dtype`, or bfloat16.
 
     Raises: ValueError with counts and first names if names or shapes differ.
@@ -84,7 +84,7 @@ def assign_weights(
 
 
 def kept_weights(
-    stage: NamedWeights | Stage, dtype: torch.dtype | None, quantized: bool
+    stage: NamedWeights | Stage, dtype: torch.dtype | None, quantized: Collection[str]
 ) -> dict[str, Tensor]:
     """A stage's weights as they are to be kept; arguments as of `assign_weights`."""
     raw, kept = stage.state_dict(), {}
@@ -93,7 +93,7 @@ def kept_weights(
         kind = stage.quantized.get(layer) if name.endswith(".weight") else None
         if kind is None:
             kept[name] = raw[name].to(storage_dtype(stage.name, name, raw[name], dtype))
-        elif quantized:
+        elif kind in quantized:
             ours = (name, *(layer + ending for ending in EXTRAS))
             kept.update({part: raw[part] for part in ours if part in raw})
         else:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...blip3u_core.weights.quantized import QuantizedRows
 from .placement import Placement
 
 
@@ -48,8 +49,10 @@ def build_in(config: Any, placement: Placement) -> None:
 def with_token_table(base: Any) -> Any:
     """The host's operations, with a token table that is looked up where it lies."""
 
-    class TokenTable(base.Embedding):
+    class TokenTable(QuantizedRows, base.Embedding):
         def forward(self, ids: Tensor) -> Tensor:
+            if self.quant_format is not None:
+                return self.rows(ids)
             # Host: patches of an offloaded table (0.3.75; dynamic ones of 0.16) apply to all of it.
             if self.weight_function or getattr(self, "weight_lowvram_function", None):
                 return super().forward(ids, out_dtype=torch.float32)

@@ -24,7 +24,7 @@ class Placement(NamedTuple):
     kept: torch.dtype | None  # what weights are turned into at once; None: they stay in the file
     working: torch.dtype | None  # what they are turned into while the network works; None: nothing
     computing: torch.dtype  # of activations
-    quantized: bool = False  # whether layers multiply quantised matrices by the host's kernels
+    quantized: frozenset[str] = frozenset()  # formats that layers multiply by the host's kernels
 
     @property
     def network_dtype(self) -> torch.dtype:
@@ -61,23 +61,25 @@ def place_stage(
     return Placement(device, offload_device, stored, kept, working, computing, quantized)
 
 
-def keep(stage: Stage, weight_dtype: torch.dtype | None) -> tuple[torch.dtype | None, bool]:
+def keep(
+    stage: Stage, weight_dtype: torch.dtype | None
+) -> tuple[torch.dtype | None, frozenset[str]]:
     """`kept` and `quantized` of a stage's placement.
 
-    A quantised stage stays so where the host has its layouts; elsewhere it becomes bf16.
+    Layers stay quantised where the host has their layouts; the others become bf16.
     """
     if not stage.quantized or (weight_dtype is not None and weight_dtype.itemsize > 1):
-        return weight_dtype, False
-    unknown = set(stage.quantized.values()) - quantized_formats()
-    if not unknown:
-        return None, True
-    logging.warning(
-        "BLIP3-U: %s is quantised as %s, which this ComfyUI has no layers for (or it lacks "
-        "comfy-kitchen): it is kept in bf16, in twice the memory or more. Update ComfyUI.",
-        stage.source,
-        ", ".join(sorted(unknown)),
-    )
-    return torch.bfloat16, False
+        return weight_dtype, frozenset()
+    formats = frozenset(stage.quantized.values())
+    known = formats & quantized_formats()
+    if known != formats:
+        logging.warning(
+            "BLIP3-U: %s has layers quantised as %s, which this ComfyUI has none for (or it lacks "
+            "comfy-kitchen): they are kept in bf16, in twice the memory or more. Update ComfyUI.",
+            stage.source,
+            ", ".join(sorted(formats - known)),
+        )
+    return (None, known) if known else (torch.bfloat16, known)
 
 
 def quantized_formats() -> frozenset[str]:

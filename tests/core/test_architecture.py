@@ -51,7 +51,6 @@ CORE_MAY_IMPORT = {
     "transformers",
 }
 EXTRAS = {  # what only some commands need, and which room they are in
-    "weights": {"comfy_kitchen"},
     "export": {"pyarrow"},
     "batch": {"pyarrow", "ray"},
     "harnesses": {"accelerate", "lmms_eval", "vlmeval"},
