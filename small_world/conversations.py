@@ -71,6 +71,7 @@ class Step:
     answer: Turn
     scene: Scene | None = None
     names: Names = ()  # the words for what is at each cell of `scene`
+    anew: bool = False  # nothing of the picture before is kept
 
 
 def say(text: str) -> Turn:
@@ -99,7 +100,8 @@ def draw_step(rng: random.Random, split: str, whole: bool, after_picture: bool) 
         unknown = not caption.scene.objects and any(f" {thing}" in text for thing in UNKNOWN)
         if not unknown and not (after_picture and AS_WELL.search(text)):
             break
-    return Step("draw", say(caption.text), drawing("", caption.scene), caption.scene, caption.names)
+    answer = drawing("", caption.scene)
+    return Step("draw", say(caption.text), answer, caption.scene, caption.names, anew=True)
 
 
 def refuse_step(rng: random.Random) -> Step:
@@ -115,7 +117,9 @@ def ask_step(rng: random.Random, scene: Scene) -> Step:
 
 def edit_step(rng: random.Random, scene: Scene, split: str) -> Step:
     edit = free_edit(rng, scene, split)
-    return Step("edit", say(edit.instruction), drawing("", edit.target), edit.target)
+    cleared = edit.kind == "clear"
+    answer = drawing("", edit.target)
+    return Step("edit", say(edit.instruction), answer, edit.target, anew=cleared)
 
 
 def back_step(rng: random.Random, before: Scene, now: Scene) -> Step:
@@ -233,7 +237,8 @@ def conversation_sample(rng: random.Random, split: str = "train") -> Sample:
         last = rng.choice(drawn)
         turns = [turn for step in steps[:last] for turn in (step.message, step.answer)]
         end = steps[last]
-        return dialogue_sample("converse", [*turns, end.message], end.scene, end.names)
+        turns.append(end.message)
+        return dialogue_sample("converse", turns, end.scene, end.names, anew=end.anew)
     turns = [turn for step in steps for turn in (step.message, step.answer)]
     return dialogue_sample("converse", turns)
 

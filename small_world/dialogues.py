@@ -28,6 +28,7 @@ from small_world.edits import (
     edit_scene,
     reconstruct_sample,
 )
+from small_world.hard_cases import emptied_sample, hard_question_sample, redrawn_sample
 from small_world.language import describe, make_caption, reworded_order, sample_caption, typed
 from small_world.questions import ask, describe_sample, question_sample, reply
 from small_world.riddles import knowledge_sample, riddle_sample
@@ -115,7 +116,7 @@ def dialogue_of_edits(rng: random.Random, split: str = "train") -> Sample:
     turns += question_turns(rng, last.source, 0.25)
     turns.append(dialogue_turn(rng, last.instruction))
     if ending == "edit":
-        return dialogue_sample("dialogue", turns, last.target)
+        return dialogue_sample("dialogue", turns, last.target, last.names)
     turns.append(drawn_turn(last.target))
     if ending == "undo":
         turns.append(dialogue_turn(rng, typed(rng, rng.choice(UNDO))))
@@ -203,9 +204,12 @@ SAMPLERS: dict[str, Callable[[random.Random, str], Sample]] = {
     "converse": conversation_sample,
     "related": related_caption_sample,
     "whole_caption": whole_caption_sample,
+    "hard_question": hard_question_sample,
+    "emptied": emptied_sample,
+    "redrawn": redrawn_sample,
 }
 MIX = {
-    "caption": 5.5,
+    "caption": 4.5,
     "edit": 6.0,
     "reconstruct": 0.3,
     "question": 7.0,
@@ -215,12 +219,15 @@ MIX = {
     "dialogue": 8.0,
     "story": 5.0,
     "talk": 0.3,
-    "free_caption": 6.0,
+    "free_caption": 4.0,
     "free_edit": 8.0,
     "free_question": 5.5,
     "converse": 20.0,
-    "related": 4.5,
-    "whole_caption": 9.0,
+    "related": 4.0,
+    "whole_caption": 6.5,
+    "hard_question": 8.0,
+    "emptied": 6.0,
+    "redrawn": 5.0,
 }
 
 

@@ -8,6 +8,7 @@ from blip3u_core.language.prompt import DESCRIBE_REQUEST, INSTRUCTION_REQUEST, R
 from small_world.language import (
     RELATION_PHRASES,
     SIZE_WORDS,
+    Names,
     any_place_phrase,
     describe,
     reworded_order,
@@ -45,12 +46,23 @@ MOVE = ("move {} to {}", "put {} {}", "place {} {}")
 
 @dataclass(frozen=True)
 class Edit:
-    """An instruction that leads from `source` to `target`."""
+    """An instruction that leads from `source` to `target`.
+
+    `where` are its words for a new place that only another object tells: "left of the star".
+    """
 
     kind: str
     instruction: str
     source: Scene
     target: Scene
+    where: str = ""
+
+    @property
+    def names(self) -> Names:
+        """The cell that `where` means, with these words."""
+        taken = {thing.cell for thing in self.source.objects}
+        new = [3 * o.row + o.col for o in self.target.objects if o.cell not in taken]
+        return tuple((cell, self.where) for cell in new if self.where)
 
 
 def change(scene: Scene, old: Object, new: Object) -> Scene:
@@ -93,10 +105,12 @@ def add(rng: random.Random, scene: Scene) -> Edit:
     """A new object, its size and place always said: at a place, or directly beside another."""
     new = sample_object(rng, rng.choice(free_cells(scene)))
     beside = neighbor_words(rng, scene, new.cell)
-    where = beside if beside and rng.random() < 0.4 else any_place_phrase(rng, new.place)
+    relative = beside is not None and rng.random() < 0.4
+    where = beside if relative else any_place_phrase(rng, new.place)
     look = with_article(f"{rng.choice(SIZE_WORDS[new.size])} {new.color} {new.shape}")
     text = f"{rng.choice(('add', 'put', 'also draw', 'place'))} {look} {where}"
-    return Edit("add", text, scene, scene.with_objects((*scene.objects, new)))
+    target = scene.with_objects((*scene.objects, new))
+    return Edit("add", text, scene, target, where if relative else "")
 
 
 def remove(rng: random.Random, scene: Scene) -> Edit:
@@ -112,14 +126,16 @@ def move(rng: random.Random, scene: Scene) -> Edit:
     name = reference(rng, scene, old)
     row, col = rng.choice(free_cells(scene))
     steps = {(old.row + down, old.col + right): r for r, (down, right) in STEPS.items()}
+    step = ""
     if (row, col) in steps and rng.random() < 0.6:
         words = {"left of": "left", "right of": "right", "above": "up", "below": "down"}
-        text = f"move {name} one step {words[steps[row, col]]}"
+        step = f"one step {words[steps[row, col]]}"
+        text = f"move {name} {step}"
     else:
         form, place = rng.choice(MOVE), PLACES[row][col]
         where = f"the {place}" if " to " in form else any_place_phrase(rng, place)
         text = form.format(name, where)
-    return Edit("move", text, scene, change(scene, old, replace(old, row=row, col=col)))
+    return Edit("move", text, scene, change(scene, old, replace(old, row=row, col=col)), step)
 
 
 def change_background(rng: random.Random, scene: Scene) -> Edit:
@@ -191,7 +207,7 @@ def edit_sample(rng: random.Random, split: str = "train") -> Sample:
     """Way a, in context: picture and instruction, then the edited picture."""
     edit = sample_edit(rng, split)
     request = user(INSTRUCTION_REQUEST, edit.instruction, edit.source)
-    return dialogue_sample("edit", [request], edit.target)
+    return dialogue_sample("edit", [request], edit.target, edit.names)
 
 
 RECONSTRUCT = (

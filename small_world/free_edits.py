@@ -132,7 +132,7 @@ def add(rng: random.Random, scene: Scene) -> Edit:
 def remove(rng: random.Random, scene: Scene) -> Edit:
     """One object; of twins the last in reading order, where none is named; or everything."""
     if rng.random() < 0.12:
-        return Edit("remove", politely(rng, rng.choice(CLEARINGS)), scene, scene.with_objects(()))
+        return Edit("clear", politely(rng, rng.choice(CLEARINGS)), scene, scene.with_objects(()))
     old = rng.choice(scene.objects)
     alike = [o for o in scene.objects if (o.shape, o.color) == (old.shape, old.color)]
     it = named(rng, scene, old)

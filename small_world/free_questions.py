@@ -6,7 +6,16 @@ from dataclasses import replace
 
 from small_world.free_captions import unknown_thing
 from small_world.language import NUMBERS, OPPOSITE, look_words, plural, with_article
-from small_world.questions import Question, ask, cell_of, fitting, reference, references, yes_no
+from small_world.questions import (
+    SETTING_CELL,
+    Question,
+    ask,
+    cell_of,
+    fitting,
+    reference,
+    references,
+    yes_no,
+)
 from small_world.wordings import RELATIONS_SAID, SCENE_WORDS, STATE_WORDS, as_typed, place_words
 from small_world.world import BACKGROUNDS, COLORS, SHAPES, Object, Scene, relations
 
@@ -215,7 +224,8 @@ def ask_setting(rng: random.Random, scene: Scene) -> Question:
     background = scene.background if rng.random() < 0.5 else rng.choice(tuple(BACKGROUNDS))
     words = rng.choice((rng.choice(STATE_WORDS[background]), rng.choice(SCENE_WORDS[background])))
     form = rng.choice(("is it {}?", "is it {} now?", "is this {}?", "is it {} in the picture?"))
-    return yes_no(form.format(words), background == scene.background)
+    question = yes_no(form.format(words), background == scene.background)
+    return replace(question, about=SETTING_CELL)
 
 
 def ask_lists(rng: random.Random, scene: Scene) -> Question:

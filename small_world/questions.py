@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from blip3u_core.language.prompt import DESCRIBE_REQUEST, QUESTION_REQUEST
 from small_world.language import (
@@ -39,6 +39,8 @@ DESCRIBE_QUESTIONS = (
     "what is in the picture?",
     "what does the picture show?",
 )
+
+SETTING_CELL = 8  # every cell shows the background; the last of them has seen the whole picture
 
 
 @dataclass(frozen=True)
@@ -269,7 +271,7 @@ def is_size(rng: random.Random, scene: Scene) -> Question:
 def is_background(rng: random.Random, scene: Scene) -> Question:
     background = scene.background if rng.random() < 0.5 else rng.choice(tuple(BACKGROUNDS))
     phrase = rng.choice(BACKGROUND_PHRASES[background])
-    return yes_no(f"is this {phrase}?", background == scene.background)
+    return replace(yes_no(f"is this {phrase}?", background == scene.background), about=SETTING_CELL)
 
 
 def are_there(rng: random.Random, scene: Scene) -> Question:

@@ -59,6 +59,7 @@ class Sample:
     kind: str
     segments: tuple[Segment, ...]
     names: tuple[tuple[int, str], ...] = ()  # (cell to be drawn, the words that mean its object)
+    anew: bool = False  # what is drawn keeps nothing of the pictures before
 
     @property
     def draws(self) -> bool:
@@ -151,6 +152,7 @@ def dialogue_sample(
     turns: Sequence[Turn],
     drawn: Scene | None = None,
     names: tuple[tuple[int, str], ...] = (),
+    anew: bool = False,
 ) -> Sample:
     """A dialogue after the usual system turn; with `drawn` the assistant answers by that picture.
 
@@ -168,7 +170,7 @@ def dialogue_sample(
         if last.role == "assistant":
             segments += with_pictures(last.text, last.pictures, loss=True)
         segments.append(Drawn(drawn))
-    return Sample(kind, merged(segments), names)
+    return Sample(kind, merged(segments), names, anew)
 
 
 def caption_sample(kind: str, caption: Caption) -> Sample:

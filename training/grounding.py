@@ -1,19 +1,39 @@
 """Which words of a text mean which object of the picture before them.
 
-A head of the LLM is taught to look from the last of these words at the object's picture token;
-what is asked or to be changed is then found before any answer is.
+A head of the LLM is taught to look from the last of these words at the object's picture token, and
+from words for a background at the picture's last one; what is asked or to be changed is then found
+before any answer is.
 """
 
 import re
 
-from small_world.language import SIZE_WORDS
+from small_world import wordings
+from small_world.language import BACKGROUND_PHRASES, SIZE_WORDS
+from small_world.questions import SETTING_CELL
 from small_world.samples import Sample, Shown, Text, segment_text
 from small_world.world import COLORS, PLACES, SHAPES, Object, Scene
 
 SIZE_OF = {word: size for size, words in SIZE_WORDS.items() for word in words}
 PLACE_NAMES = [place for row in PLACES for place in row]
+ANY_SHAPE = ("object", "thing", "shape")
+SETTINGS = sorted(
+    {
+        phrase
+        for words in (
+            BACKGROUND_PHRASES,
+            wordings.BACKGROUND_WORDS,
+            wordings.SCENE_WORDS,
+            wordings.STATE_WORDS,
+        )
+        for phrases in words.values()
+        for phrase in phrases
+    },
+    key=len,
+    reverse=True,
+)
+SETTING = re.compile(rf"\b(?:{'|'.join(SETTINGS)})\b")
 NAME = re.compile(
-    rf"\b(?:({'|'.join(SIZE_OF)}) )?(?:({'|'.join(COLORS)}) )?({'|'.join(SHAPES)}|object)\b"
+    rf"\b(?:({'|'.join(SIZE_OF)}) )?(?:({'|'.join(COLORS)}) )?({'|'.join((*SHAPES, *ANY_SHAPE))})\b"
     rf"( (?:at|in|on) the ({'|'.join(PLACE_NAMES)}))?"
 )
 
@@ -26,15 +46,15 @@ def meant(match: re.Match, scene: Scene, place: str | None) -> Object | None:
         for thing in scene.objects
         if size in (None, *SIZE_WORDS[thing.size])
         and color in (None, thing.color)
-        and shape in ("object", thing.shape)
+        and shape in (*ANY_SHAPE, thing.shape)
         and place in (None, thing.place)
     ]
     return found[0] if len(found) == 1 else None
 
 
 def grounded_names(text: str, scene: Scene) -> list[tuple[int, int]]:
-    """(last character, cell) of the names in `text` that mean a single object of the scene."""
-    result = []
+    """(last character, cell) of the names in `text` that mean one object, and of settings."""
+    result = [(match.end() - 1, SETTING_CELL) for match in SETTING.finditer(text.lower())]
     for match in NAME.finditer(text.lower()):
         thing, last = meant(match, scene, match[5]), match.end() - 1
         if thing is None and match[4]:  # the place may be where the object shall go

@@ -72,7 +72,8 @@ class QueryPlaces(NamedTuple):
 
     copied: Tensor  # the pad of the query's own cell in the last picture
     named: Tensor  # the last mention of the cell, else `[IMG]`
-    touched: Tensor  # `[IMG]`, or the pad to go back to, if the drawing changes it, else its pad
+    # `[IMG]`, or the pad to go back to, if the drawing changes it or keeps nothing, else its pad
+    touched: Tensor
     changed: Tensor  # bool, which cells those are
     meant: int  # the pad of the one object that is taken or altered
 
@@ -90,7 +91,7 @@ def query_places(sequence: Sequence_, first: int) -> QueryPlaces:
     named = torch.where(sequence.mentions >= first, sequence.mentions - first, sign)
     # a changed cell is told by the words, or when it is undone by the picture that comes back
     source = sequence.starts[earlier[-1]] - first + nine if earlier else sign
-    touched = torch.where(changed & (last >= 0), source, last)
+    touched = torch.where((changed | sequence.anew) & (last >= 0), source, last)
     return QueryPlaces(last, named, touched, changed, meant)
 
 

@@ -13,7 +13,7 @@ from small_world.questions import cell_of
 from small_world.samples import Drawn, Sample, Shown, Text, segment_text
 from small_world.world import PLACES, Scene
 
-from .copying import copied_characters
+from .copying import REFUSED, copied_characters
 from .grounding import grounded_spans
 from .llm_config import FEATURE_GRID, NUM_QUERIES, PICTURE_TOKENS
 from .rewriting import decisive_characters, rewritings
@@ -77,6 +77,7 @@ class Sequence_:
     shown: tuple[Scene, ...]
     drawn: Scene | None
     mentions: Tensor  # (9,) token of the last mention of each cell, -1 where there is none
+    anew: bool  # the drawing keeps nothing of the pictures before
 
     attention_targets: dict[str, list[AttentionTarget]]  # of each taught head: see `taught_heads`
     counts: tuple[tuple[int, tuple[int, ...]], ...]  # (token, tokens): the answer is their number
@@ -260,6 +261,8 @@ def token_weights(sample: Sample, tokens: Tokens) -> Tensor:
         weights *= ANSWER_WEIGHT
     if sample.kind == "converse":
         decisive |= {tokens.of[first] for first in first_characters(sample)}
+        refused = [match.span(1) for match in REFUSED.finditer(sample.text)]
+        decisive |= {tokens.of[place] for span in refused for place in range(*span)}
     weights[sorted(decisive)] = DECISIVE_WEIGHT
     return weights
 
@@ -293,6 +296,7 @@ def encode(sample: Sample) -> Sequence_:
         shown=tuple(segment.scene for segment in sample.segments if isinstance(segment, Shown)),
         drawn=sample.segments[-1].scene if isinstance(sample.segments[-1], Drawn) else None,
         mentions=mentions,
+        anew=sample.anew,
         attention_targets=taught_heads(sample, tokens),
         counts=tuple(counted_targets(sample, tokens)),
     )

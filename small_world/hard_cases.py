@@ -1,0 +1,225 @@
+"""What is learned last, for training alone: close questions, unusual ones, emptied pictures.
+
+The benchmark's held-out conversations do not sample from here, so their cases stay the same.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+from blip3u_core.language.prompt import QUESTION_REQUEST
+from small_world.conversations import (
+    Step,
+    ask_step,
+    back_step,
+    chat_step,
+    draw_step,
+    drawing,
+    edit_step,
+    refuse_step,
+    say,
+)
+from small_world.free_captions import whole_caption
+from small_world.free_edits import CLEARINGS, politely
+from small_world.free_questions import (
+    EMPTY,
+    are_all,
+    ask_count,
+    ask_lists,
+    ask_of_nothing,
+    ask_setting,
+    is_related,
+    is_so,
+)
+from small_world.language import describe, look_words
+from small_world.questions import (
+    Question,
+    is_at,
+    is_background,
+    reply,
+    yes_no,
+)
+from small_world.questions import ask_count as ask_count_plainly
+from small_world.questions import is_related as is_related_plainly
+from small_world.samples import Sample, Turn, dialogue_sample, user
+from small_world.wordings import UNKNOWN, as_typed
+from small_world.world import BACKGROUNDS, Scene, sample_scene
+
+KINDS_OF_THINGS = ("animals", "people", "fruits", "cars", "letters", "numbers", "plants", "words")
+LOOKING = ("look closely: {}", "tell me: {}", "question: {}", "one question: {}", "answer this: {}",
+           "look at the picture. {}", "i wonder, {}", "and now tell me, {}", "quick: {}",
+           "in one word: {}", "answer in one word: {}", "hm, {}", "so {}", "well, {}",
+           "{} (one word)", "{} answer briefly.", "{} answer in one word.",
+           "{} keep it short.", "{} only the answer, please.")  # fmt: skip
+TAGS = ("tags, separated by commas", "list tags, separated by commas", "give me tags",
+        "tags for this picture, separated by commas", "describe it with tags (comma separated)",
+        "keywords, separated by commas", "write keywords for it", "comma separated tags, please",
+        "tag this picture", "list what you see, separated by commas")  # fmt: skip
+SENTENCES = ("describe it in one sentence", "what is going on here?", "caption this",
+             "write a caption", "write a caption for this picture",
+             "describe everything you see", "say what is shown", "give a short description",
+             "describe the image in detail", "explain what you see")  # fmt: skip
+
+
+# ---------------------------------------------------------------- questions
+
+
+def is_nothing(rng: random.Random, scene: Scene) -> Question:
+    return yes_no(rng.choice(EMPTY), not scene.objects)
+
+
+CLOSE: tuple[Callable[[random.Random, Scene], Question | None], ...] = (
+    is_background, is_background, ask_setting, ask_setting, are_all, is_related, is_related,
+    is_related_plainly, is_at, is_so, ask_count, ask_count_plainly, ask_count_plainly, ask_lists,
+    is_nothing,
+)  # fmt: skip
+
+
+def close_question(rng: random.Random, scene: Scene) -> Question:
+    """Where guessing is cheap: yes and no come as often, and so does each count."""
+    if not scene.objects:
+        return rng.choice((is_background, ask_setting, is_nothing, ask_of_nothing))(rng, scene)
+    form, wanted = rng.choice(CLOSE), rng.choice(("yes", "no"))
+    number = rng.choice(("one", "two", "two", "three"))
+    question = None
+    for _ in range(12):
+        question = form(rng, scene) or question
+        if question and question.answer in (wanted, number):
+            break
+    return question or is_background(rng, scene)
+
+
+def tags(rng: random.Random, scene: Scene) -> Question:
+    return Question(
+        rng.choice(TAGS), ", ".join([*map(look_words, scene.objects), scene.background])
+    )
+
+
+def sentence(rng: random.Random, scene: Scene) -> Question:
+    return Question(rng.choice(SENTENCES), describe(scene))
+
+
+def of_another_world(rng: random.Random, scene: Scene) -> Question:
+    """Of what is not there it is said so, of a kind of things as of a single one."""
+    if rng.random() < 0.4:
+        thing = rng.choice(UNKNOWN)
+        form = rng.choice(("where is the {}?", "what color is the {}?", "how big is the {}?",
+                           "which color does the {} have?"))  # fmt: skip
+        return Question(form.format(thing), f"there is no {thing}")
+    kind = rng.choice(KINDS_OF_THINGS)
+    if rng.random() < 0.35:
+        form = rng.choice(("how many {} are there?", "how many {} do you see?", "count the {}"))
+        return Question(form.format(kind), "zero", counted=())
+    if rng.random() < 0.3:
+        form = rng.choice(("are there any {}?", "do you see {}?", "are there {} in the picture?"))
+        return yes_no(form.format(kind), False, counted=())
+    form = rng.choice(("which {} do you see?", "which {} are there?", "what {} are in it?",
+                       "which {} are in the picture?", "name the {}"))  # fmt: skip
+    return Question(form.format(kind), "none")
+
+
+def unusual_question(rng: random.Random, scene: Scene) -> Question:
+    form = rng.random()
+    if form < 0.25:
+        question = rng.choice((tags, sentence))(rng, scene)
+    elif form < 0.55:
+        question = of_another_world(rng, scene)
+    else:
+        question = close_question(rng, scene)
+        question = replace(question, text=rng.choice(LOOKING).format(question.text))
+    return question
+
+
+def hard_question(rng: random.Random, scene: Scene) -> Question:
+    question = (unusual_question if rng.random() < 0.3 else close_question)(rng, scene)
+    return replace(question, text=as_typed(rng, question.text))
+
+
+def hard_question_sample(rng: random.Random, split: str = "train") -> Sample:
+    """One to three questions about a picture that is shown, or was drawn just before."""
+    scene = sample_scene(rng, split)
+    if rng.random() < 0.12:
+        scene = Scene(rng.choice(tuple(BACKGROUNDS)), ())
+    questions = [hard_question(rng, scene) for _ in range(rng.choice((1, 1, 2, 3)))]
+    turns: list[Turn] = []
+    if scene.objects and rng.random() < 0.4:
+        turns = [say(whole_caption(rng, scene).text), drawing("", scene)]
+        for question in questions:
+            turns += [say(question.text), reply(question)]
+        return dialogue_sample("converse", turns)
+    for number, question in enumerate(questions):
+        shown = () if number else (scene,)
+        turns += [user(QUESTION_REQUEST, question.text, *shown), reply(question)]
+    return dialogue_sample("question", turns)
+
+
+# ---------------------------------------------------------------- conversations
+
+
+def cleared_step(rng: random.Random, scene: Scene) -> Step:
+    words = as_typed(rng, politely(rng, rng.choice(CLEARINGS)))
+    empty = scene.with_objects(())
+    return Step("edit", say(words), drawing("", empty), empty, anew=True)
+
+
+def picture_step(rng: random.Random, split: str, count: int | None, after_picture: bool) -> Step:
+    """A new picture of so many objects, all said."""
+    while True:
+        step = draw_step(rng, split, True, after_picture)
+        if count in (None, len(step.scene.objects)):
+            return step
+
+
+def ended(rng: random.Random, steps: list[Step], drawn: list[int]) -> Sample:
+    """Two of five learn all the answers, three draw one of the pictures of `drawn`."""
+    if drawn and rng.random() < 0.6:
+        last = rng.choice(drawn)
+        turns = [turn for step in steps[:last] for turn in (step.message, step.answer)]
+        end = steps[last]
+        turns.append(end.message)
+        return dialogue_sample("converse", turns, end.scene, end.names, anew=end.anew)
+    turns = [turn for step in steps for turn in (step.message, step.answer)]
+    return dialogue_sample("converse", turns)
+
+
+def emptied_sample(rng: random.Random, split: str = "train") -> Sample:
+    """A picture is cleared; what was there does not come back but by undoing."""
+    steps = [picture_step(rng, split, None, False)]
+    if rng.random() < 0.35:
+        steps.append(edit_step(rng, steps[-1].scene, split))
+    scenes = [step.scene for step in steps]
+    first = len(steps)
+    steps.append(cleared_step(rng, scenes[-1]))
+    scenes.append(steps[-1].scene)
+    for _ in range(rng.choice((0, 1, 1, 2, 3))):
+        kind = rng.choices(("edit", "ask", "hard", "undo", "draw", "chat"), (5, 1, 1, 0.5, 1, 0.5))
+        match kind[0]:
+            case "edit":
+                step = edit_step(rng, scenes[-1], split)
+            case "ask":
+                step = ask_step(rng, scenes[-1])
+            case "hard":
+                question = hard_question(rng, scenes[-1])
+                step = Step("ask", say(question.text), reply(question))
+            case "undo" if len(scenes) > 1:
+                step = back_step(rng, scenes[-2], scenes[-1])
+                scenes = scenes[:-2]
+            case "draw":
+                step = picture_step(rng, split, None, True)
+                scenes = []
+            case _:
+                step = chat_step(rng) if rng.random() < 0.3 else refuse_step(rng)
+        if step.scene is not None:
+            scenes.append(step.scene)
+        steps.append(step)
+    return ended(rng, steps, [i for i in range(first, len(steps)) if steps[i].scene is not None])
+
+
+def redrawn_sample(rng: random.Random, split: str = "train") -> Sample:
+    """After a picture another one is asked for, of which nothing was in the first."""
+    steps = [picture_step(rng, split, rng.choice((1, 2, 3)), False)]
+    while rng.random() < 0.4 and len(steps) < 3:
+        now = next(step.scene for step in reversed(steps) if step.scene is not None)
+        steps.append(edit_step(rng, now, split) if rng.random() < 0.6 else ask_step(rng, now))
+    steps.append(picture_step(rng, split, rng.choice((1, 2, 2, 3, 3, 3)), True))
+    return ended(rng, steps, [len(steps) - 1])

@@ -1,0 +1,131 @@
+"""What is learned last: hard questions have true answers, and a new picture keeps nothing."""
+
+import random
+import re
+from dataclasses import replace
+
+import pytest
+
+from small_world.conversations import drawing, say
+from small_world.edits import sample_edit
+from small_world.hard_cases import (
+    CLOSE,
+    cleared_step,
+    close_question,
+    emptied_sample,
+    hard_question,
+    hard_question_sample,
+    of_another_world,
+    redrawn_sample,
+    sentence,
+    tags,
+)
+from small_world.language import NUMBERS
+from small_world.questions import SETTING_CELL, is_background
+from small_world.samples import Drawn, Shown, dialogue_sample
+from small_world.wordings import BACKGROUND_WORDS, SCENE_WORDS, STATE_WORDS
+from small_world.world import BACKGROUNDS, COLORS, SHAPES, Object, Scene, sample_scene
+from training.grounding import grounded_names
+from training.llm_data import query_places
+from training.sequences import encode, last_mentions
+
+PAIR = Scene("night", (Object("star", "red", "big", 0, 0), Object("ring", "blue", "small", 2, 1)))
+EMPTY = Scene("fog", ())
+
+
+def test_hard_questions_have_answers_and_none_sees_what_is_not_there():
+    rng = random.Random(0)
+    answers = []
+    for number in range(600):
+        scene = sample_scene(rng) if number % 5 else replace(EMPTY, background="snow")
+        question = hard_question(rng, scene)
+        assert question.answer.strip()
+        answers.append(question.answer)
+        if not scene.objects and not question.answer.startswith("there is no"):
+            assert not any(shape in question.answer for shape in SHAPES), question
+    yes, no = answers.count("yes"), answers.count("no")
+    assert 0.7 < yes / no < 1.4
+    assert {"one", "two", "three", "zero", "none"} <= set(answers)
+
+
+def test_a_question_of_the_background_is_answered_by_the_picture_and_looks_at_it():
+    rng = random.Random(1)
+    for _ in range(100):
+        scene = sample_scene(rng)
+        question = is_background(rng, scene)
+        found = [cell for _, cell in grounded_names(question.text, scene)]
+        assert found == [SETTING_CELL]
+        assert question.about == SETTING_CELL
+    words = {b: {*BACKGROUND_WORDS[b], *SCENE_WORDS[b], *STATE_WORDS[b]} for b in BACKGROUNDS}
+    for phrases in words.values():
+        for phrase in phrases:
+            (last, cell), *more = grounded_names(f"is it {phrase}?", PAIR)
+            assert (last, cell) == (len(f"is it {phrase}") - 1, SETTING_CELL)
+            assert not more
+
+
+def test_tags_and_a_sentence_say_what_is_there_and_another_world_is_not():
+    rng = random.Random(2)
+    assert tags(rng, PAIR).answer == "a big red star, a small blue ring, night"
+    assert tags(rng, EMPTY).answer == "fog"
+    assert sentence(rng, EMPTY).answer == "nothing in the fog"
+    for _ in range(60):
+        answer = of_another_world(rng, PAIR).answer
+        assert answer in ("zero", "no", "none") or answer.startswith("there is no ")
+        assert not re.search("|".join((*SHAPES, *COLORS)), answer)
+
+
+def test_close_questions_ask_for_each_answer_as_often():
+    rng = random.Random(3)
+    found = [close_question(rng, sample_scene(rng)).answer for _ in range(900)]
+    assert 0.75 < found.count("yes") / found.count("no") < 1.33
+    numbers = [found.count(word) for word in NUMBERS[1:4]]
+    assert min(numbers) > 15
+    assert len(CLOSE) > 10
+
+
+@pytest.mark.parametrize("make", [emptied_sample, redrawn_sample, hard_question_sample])
+def test_hard_samples_can_be_read_and_mark_every_picture(make):
+    rng = random.Random(4)
+    anew = 0
+    for _ in range(80):
+        sample = make(rng)
+        sequence = encode(sample)
+        shown = [s.scene for s in sample.segments if isinstance(s, Shown)]
+        assert len(sequence.starts) == len(shown)
+        assert sample.draws == isinstance(sample.segments[-1], Drawn)
+        anew += sample.anew
+        if sample.anew:
+            places = query_places(sequence, 0)
+            assert places.touched.tolist() == [len(sequence.ids) - 1] * 9
+    assert (anew > 10) == (make is not hard_question_sample)
+
+
+def test_a_cleared_picture_keeps_nothing_but_its_background():
+    step = cleared_step(random.Random(5), PAIR)
+    assert step.scene == Scene("night", ())
+    assert step.anew
+    turns = [say("a"), drawing("", PAIR), step.message]
+    places = query_places(encode(dialogue_sample("converse", turns, step.scene, anew=True)), 0)
+    assert places.changed.tolist() == [cell in (0, 7) for cell in range(9)]
+    kept = query_places(encode(dialogue_sample("converse", turns, step.scene)), 0)
+    assert len(set(kept.touched.tolist())) == 8  # not anew: only the two cells look at `[IMG]`
+    assert len(set(places.touched.tolist())) == 1
+
+
+def test_a_place_beside_an_object_is_named_by_its_words():
+    rng = random.Random(6)
+    relative = 0
+    for _ in range(400):
+        edit = sample_edit(rng)
+        if edit.names:
+            relative += 1
+            ((cell, words),) = edit.names
+            assert words in edit.instruction.lower()
+            (new,) = [o for o in edit.target.objects if 3 * o.row + o.col == cell]
+            assert new not in edit.source.objects
+            turns = [say("a"), drawing("", edit.source), say(edit.instruction)]
+            sample = dialogue_sample("dialogue", turns, edit.target, edit.names)
+            place = sample.text.lower().rindex(words) + len(words) - 1
+            assert last_mentions(sample)[cell] == place
+    assert relative > 15
