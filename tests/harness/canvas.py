@@ -1,6 +1,7 @@
 """The real ComfyUI canvas in a headless browser: load, arrange, run and read graphs."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ SETTINGS = {
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,
     "Comfy.Minimap.Visible": False,
     "Comfy.NodeSearchBoxImpl.FollowCursor": False,  # a new node lies where the search was opened
+    "Comfy.Pointer.DoubleClickTime": 1000,  # ms; on a busy machine 300 are two single clicks
     "Comfy.Graph.AutoPanSpeed": 0,  # a drag near the edge would move the canvas under the mouse
     "Comfy.Workflow.ShowMissingModelsWarning": False,
 }
@@ -205,10 +207,11 @@ class Canvas:
     def dismiss(self, words: str) -> None:
         """Read the failure that says `words` and close it.
 
-        Older frontends open a dialog. Newer ones show a toast, whose words lie in a side panel.
+        Older frontends open a dialog. Newer ones show a toast, whose words lie in a side panel;
+        its button is "See Errors" on those of spring 2026, then "View details".
         """
         dialog = self.page.get_by_role("dialog").filter(has_text=words)
-        details = self.page.get_by_role("button", name="View details")
+        details = self.page.get_by_role("button", name=re.compile("View details|See Errors"))
         dialog.or_(details).first.wait_for(timeout=30_000)
         if dialog.count():
             dialog.get_by_role("button", name="Close").first.click()
