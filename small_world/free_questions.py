@@ -7,7 +7,6 @@ from dataclasses import replace
 from small_world.free_captions import unknown_thing
 from small_world.language import NUMBERS, OPPOSITE, look_words, plural, with_article
 from small_world.questions import (
-    SETTING_CELL,
     Question,
     ask,
     cell_of,
@@ -15,6 +14,7 @@ from small_world.questions import (
     reference,
     references,
     yes_no,
+    yes_no_of_setting,
 )
 from small_world.wordings import RELATIONS_SAID, SCENE_WORDS, STATE_WORDS, as_typed, place_words
 from small_world.world import BACKGROUNDS, COLORS, SHAPES, Object, Scene, relations
@@ -162,7 +162,7 @@ def is_related(rng: random.Random, scene: Scene) -> Question | None:
 
 def is_there(rng: random.Random, scene: Scene) -> Question:
     if rng.random() < 0.12:
-        return yes_no(rng.choice(SEEN[:6]).format(unknown_thing(rng)), False)
+        return yes_no(rng.choice(SEEN[:6]).format(unknown_thing(rng)), False, counted=())
     thing = rng.choice(scene.objects) if scene.objects else None
     color, shape = rng.choice(tuple(COLORS)), rng.choice(SHAPES)
     if thing and rng.random() < 0.75:
@@ -210,8 +210,8 @@ def are_all(rng: random.Random, scene: Scene) -> Question | None:
     color = rng.choice(scene.objects).color
     them = "both" if len(scene.objects) == 2 else "all"
     form = rng.choice(("are {} of them {}?", "are they {} {}?", "are {} objects {}?"))
-    found = fitting(scene, color)
-    return yes_no(form.format(them, color), len(found) == len(scene.objects), counted=found)
+    others = tuple(cell_of(o) for o in scene.objects if o.color != color)
+    return yes_no(form.format(them, color), not others, counted=others)
 
 
 def ask_setting(rng: random.Random, scene: Scene) -> Question:
@@ -224,8 +224,7 @@ def ask_setting(rng: random.Random, scene: Scene) -> Question:
     background = scene.background if rng.random() < 0.5 else rng.choice(tuple(BACKGROUNDS))
     words = rng.choice((rng.choice(STATE_WORDS[background]), rng.choice(SCENE_WORDS[background])))
     form = rng.choice(("is it {}?", "is it {} now?", "is this {}?", "is it {} in the picture?"))
-    question = yes_no(form.format(words), background == scene.background)
-    return replace(question, about=SETTING_CELL)
+    return yes_no_of_setting(form.format(words), background == scene.background)
 
 
 def ask_lists(rng: random.Random, scene: Scene) -> Question:

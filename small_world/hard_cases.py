@@ -34,6 +34,7 @@ from small_world.free_questions import (
 from small_world.language import describe, look_words
 from small_world.questions import (
     Question,
+    cell_of,
     is_at,
     is_background,
     reply,
@@ -65,7 +66,7 @@ SENTENCES = ("describe it in one sentence", "what is going on here?", "caption t
 
 
 def is_nothing(rng: random.Random, scene: Scene) -> Question:
-    return yes_no(rng.choice(EMPTY), not scene.objects)
+    return yes_no(rng.choice(EMPTY), not scene.objects, counted=tuple(map(cell_of, scene.objects)))
 
 
 CLOSE: tuple[Callable[[random.Random, Scene], Question | None], ...] = (

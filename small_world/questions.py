@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from blip3u_core.language.prompt import DESCRIBE_REQUEST, QUESTION_REQUEST
 from small_world.language import (
@@ -47,7 +47,8 @@ SETTING_CELL = 8  # every cell shows the background; the last of them has seen t
 class Question:
     """`about` is the cell that must be looked at, where it is a single one.
 
-    `counted` are the cells of all objects that are asked for, where their number is the answer.
+    `counted` are the cells of all objects that are asked for, where their number is the answer, or
+    whether there are any: of those that make it a yes, but for "all" and "nothing" those that deny.
     """
 
     text: str
@@ -212,8 +213,17 @@ def yes_no(
     thing: Object | None = None,
     counted: tuple[int, ...] | None = None,
 ) -> Question:
+    """With `thing` it is that object alone that is so or is not; "no" counts nothing then."""
     answer = "yes" if truth else "no"
-    return Question(text, answer, None if thing is None else cell_of(thing), counted)
+    if thing is None:
+        return Question(text, answer, None, counted)
+    cell = cell_of(thing)
+    return Question(text, answer, cell, (cell,) if truth else ())
+
+
+def yes_no_of_setting(text: str, truth: bool) -> Question:
+    answer = "yes" if truth else "no"
+    return Question(text, answer, SETTING_CELL, (SETTING_CELL,) if truth else ())
 
 
 def is_there(rng: random.Random, scene: Scene) -> Question:
@@ -271,7 +281,7 @@ def is_size(rng: random.Random, scene: Scene) -> Question:
 def is_background(rng: random.Random, scene: Scene) -> Question:
     background = scene.background if rng.random() < 0.5 else rng.choice(tuple(BACKGROUNDS))
     phrase = rng.choice(BACKGROUND_PHRASES[background])
-    return replace(yes_no(f"is this {phrase}?", background == scene.background), about=SETTING_CELL)
+    return yes_no_of_setting(f"is this {phrase}?", background == scene.background)
 
 
 def are_there(rng: random.Random, scene: Scene) -> Question:

@@ -21,7 +21,7 @@ from small_world.hard_cases import (
     tags,
 )
 from small_world.language import NUMBERS
-from small_world.questions import SETTING_CELL, is_background
+from small_world.questions import SETTING_CELL, ask_yes_no, is_background
 from small_world.samples import Drawn, Shown, dialogue_sample
 from small_world.wordings import BACKGROUND_WORDS, SCENE_WORDS, STATE_WORDS
 from small_world.world import BACKGROUNDS, COLORS, SHAPES, Object, Scene, sample_scene
@@ -62,6 +62,19 @@ def test_a_question_of_the_background_is_answered_by_the_picture_and_looks_at_it
             (last, cell), *more = grounded_names(f"is it {phrase}?", PAIR)
             assert (last, cell) == (len(f"is it {phrase}") - 1, SETTING_CELL)
             assert not more
+
+
+def test_a_yes_counts_what_makes_it_so_and_all_and_nothing_what_denies():
+    rng = random.Random(7)
+    for number in range(900):
+        scene = sample_scene(rng) if number % 9 else EMPTY
+        question = (ask_yes_no if number % 9 and number % 2 else hard_question)(rng, scene)
+        if question.answer not in ("yes", "no"):
+            continue
+        assert question.counted is not None, question
+        if not re.search("two|three|one obj", question.text, re.I):  # of a number of objects
+            denies = re.search(r"\b(all|both|nothing|empty)\b", question.text, re.I)
+            assert bool(question.counted) == ((question.answer == "yes") != bool(denies)), question
 
 
 def test_tags_and_a_sentence_say_what_is_there_and_another_world_is_not():
