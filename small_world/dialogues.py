@@ -161,10 +161,12 @@ def story_text(story: Story, num_pictures: int) -> str:
 
 
 def story_sample(rng: random.Random, split: str = "train") -> Sample:
-    """Half of them learn to write the story, half to draw one of its pictures."""
+    """Most of them learn to write the story, which is harder, and more so if it is long."""
     story = sample_story(rng, split)
+    if len(story.scenes) == 2 and rng.random() < 0.5:
+        story = sample_story(rng, split)
     request = user(INTERLEAVE_REQUEST, story.prompt)
-    if rng.random() < 0.4:
+    if rng.random() < 0.8:
         text = story_text(story, len(story.scenes)) + "the end."
         return dialogue_sample("story", [request, assistant(text, *story.scenes)])
     drawn = rng.randrange(len(story.scenes))
@@ -217,7 +219,7 @@ MIX = {
     "edit_plan": 7.5,
     "riddle": 1.5,
     "dialogue": 8.0,
-    "story": 5.0,
+    "story": 7.0,
     "talk": 0.3,
     "free_caption": 4.0,
     "free_edit": 8.0,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
+from blip3u_core.language.prompt import open_turn_text
 from small_world.language import look_words, place_phrase
 from small_world.samples import Sample, Shown, Text, segment_text
 from small_world.world import Object, Scene
@@ -56,6 +57,17 @@ def rewritings(sample: Sample) -> list[Rewriting]:
             before = segment.text
         start += len(segment_text(segment))
     return found
+
+
+def told_characters(sample: Sample) -> list[tuple[int, int]]:
+    """(start of a rewriting, end of its instruction): a story's prompt says all of them at once."""
+    if sample.kind != "story":
+        return []
+    first = sample.text.index(open_turn_text("user"))
+    last = sample.text.index("\n", first + len(open_turn_text("user")))
+    ends = [first + match.start() for match in re.finditer(";", sample.text[first:last])]
+    pairs = zip(rewritings(sample), [*ends[1:], last], strict=False)
+    return [(rewriting.start, end) for rewriting, end in pairs]
 
 
 def decisive_characters(sample: Sample) -> set[int]:

@@ -16,7 +16,7 @@ from small_world.world import PLACES, Scene
 from .copying import REFUSED, copied_characters
 from .grounding import grounded_spans
 from .llm_config import FEATURE_GRID, NUM_QUERIES, PICTURE_TOKENS
-from .rewriting import decisive_characters, rewritings
+from .rewriting import decisive_characters, rewritings, told_characters
 from .tokenizer import load_tokenizer
 
 PLACE_WORDS = re.compile(
@@ -228,6 +228,11 @@ def meant_targets(sample: Sample, tokens: Tokens) -> Iterator[AttentionTarget]:
             yield opener, tokens.pad(opener, cell_of(rewriting.meant))
 
 
+def told_targets(sample: Sample, tokens: Tokens) -> Iterator[AttentionTarget]:
+    for start, end in told_characters(sample):
+        yield tokens.of[start] - 1, tokens.of[end]
+
+
 def touched_targets(sample: Sample, tokens: Tokens) -> Iterator[AttentionTarget]:
     """A rewriting's words look as the queries of a drawing do.
 
@@ -250,6 +255,7 @@ def taught_heads(sample: Sample, tokens: Tokens) -> dict[str, list[AttentionTarg
         "repeated": list(repeated_targets(sample, tokens)),  # at the word that comes again next
         "meant": list(meant_targets(sample, tokens)),
         "touched": list(touched_targets(sample, tokens)),
+        "told": list(told_targets(sample, tokens)),  # a story's sentence, at its instruction
     }
 
 

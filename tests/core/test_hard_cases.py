@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from blip3u_core.language.prompt import PICTURE, open_turn_text
 from small_world.conversations import drawing, say
+from small_world.dialogues import SAMPLERS
 from small_world.edits import sample_edit
 from small_world.hard_cases import (
     CLOSE,
@@ -27,6 +29,7 @@ from small_world.wordings import BACKGROUND_WORDS, SCENE_WORDS, STATE_WORDS
 from small_world.world import BACKGROUNDS, COLORS, SHAPES, Object, Scene, sample_scene
 from training.grounding import grounded_names
 from training.llm_data import query_places
+from training.rewriting import told_characters
 from training.sequences import encode, last_mentions
 
 PAIR = Scene("night", (Object("star", "red", "big", 0, 0), Object("ring", "blue", "small", 2, 1)))
@@ -142,3 +145,20 @@ def test_a_place_beside_an_object_is_named_by_its_words():
             place = sample.text.lower().rindex(words) + len(words) - 1
             assert last_mentions(sample)[cell] == place
     assert relative > 15
+
+
+def test_a_sentence_of_a_story_looks_at_the_instruction_that_it_tells():
+    rng = random.Random(8)
+    lengths = set()
+    for _ in range(60):
+        sample = SAMPLERS["story"](rng, "train")
+        if not sample.draws:
+            prompt = sample.text.split(open_turn_text("user"))[1].split("\n")[0]
+            ends = [sample.text[:end].rpartition(";")[2] for _, end in told_characters(sample)]
+            assert ends == prompt.split(";")[1:]
+            lengths.add(len(ends))
+            starts = [start for start, _ in told_characters(sample)]
+            assert all(sample.text[:start].endswith(PICTURE) for start in starts)
+            sequence = encode(sample)
+            assert len(sequence.attention_targets["told"]) == len(ends)
+    assert lengths == {1, 2}
