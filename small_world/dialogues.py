@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from blip3u_core.language.prompt import (
     CAPTION_REQUEST,
+    DESCRIBE_REQUEST,
     DRAWN_PICTURE,
     IMG,
     INSTRUCTION_REQUEST,
@@ -30,7 +31,7 @@ from small_world.edits import (
 )
 from small_world.hard_cases import emptied_sample, hard_question_sample, redrawn_sample
 from small_world.language import describe, make_caption, reworded_order, sample_caption, typed
-from small_world.questions import ask, describe_sample, question_sample, reply
+from small_world.questions import ask, question_sample, reply
 from small_world.riddles import knowledge_sample, riddle_sample
 from small_world.samples import (
     Sample,
@@ -51,6 +52,13 @@ GREETINGS = (
     ("what can you do?", "i draw shapes, answer questions about them, and change them."),
     ("thank you", "you are welcome!"),
     ("what can you draw?", "circles, squares, triangles, stars, crosses and rings."),
+)
+DESCRIBE_QUESTIONS = (
+    "describe this picture.",
+    "describe the picture.",
+    "what do you see?",
+    "what is in the picture?",
+    "what does the picture show?",
 )
 FIRST_WORDS = ("once there was ", "first there was ", "in the beginning there was ")
 NEXT_WORDS = ("then ", "after that ", "next ")
@@ -176,6 +184,15 @@ def story_sample(rng: random.Random, split: str = "train") -> Sample:
 
 
 # ---------------------------------------------------------------- the mix
+
+
+def describe_sample(rng: random.Random, split: str = "train") -> Sample:
+    """The canonical description, asked for as EditPlan does or as people do."""
+    scene = sample_scene(rng, split)
+    request = user(DESCRIBE_REQUEST, "", scene)
+    if rng.random() < 0.35:
+        request = user(QUESTION_REQUEST, rng.choice(DESCRIBE_QUESTIONS), scene)
+    return dialogue_sample("describe", [request, assistant(describe(scene))])
 
 
 def sample_text_to_image(rng: random.Random, split: str = "train") -> Sample:

@@ -14,7 +14,7 @@ from small_world.questions import (
     reference,
     references,
     yes_no,
-    yes_no_of_setting,
+    yes_no_of_cell,
 )
 from small_world.wordings import RELATIONS_SAID, SCENE_WORDS, STATE_WORDS, as_typed, place_words
 from small_world.world import BACKGROUNDS, COLORS, SHAPES, Object, Scene, relations
@@ -224,7 +224,7 @@ def ask_setting(rng: random.Random, scene: Scene) -> Question:
     background = scene.background if rng.random() < 0.5 else rng.choice(tuple(BACKGROUNDS))
     words = rng.choice((rng.choice(STATE_WORDS[background]), rng.choice(SCENE_WORDS[background])))
     form = rng.choice(("is it {}?", "is it {} now?", "is this {}?", "is it {} in the picture?"))
-    return yes_no_of_setting(form.format(words), background == scene.background)
+    return yes_no_of_cell(form.format(words), background == scene.background)
 
 
 def ask_lists(rng: random.Random, scene: Scene) -> Question:

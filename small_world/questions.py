@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from blip3u_core.language.prompt import DESCRIBE_REQUEST, QUESTION_REQUEST
+from blip3u_core.language.prompt import QUESTION_REQUEST
 from small_world.language import (
     BACKGROUND_PHRASES,
     NUMBERS,
@@ -12,7 +12,6 @@ from small_world.language import (
     RELATION_PHRASES,
     SIZE_WORDS,
     any_place_phrase,
-    describe,
     look_words,
     place_phrase,
     plural,
@@ -30,14 +29,6 @@ from small_world.world import (
     Scene,
     relations,
     sample_scene,
-)
-
-DESCRIBE_QUESTIONS = (
-    "describe this picture.",
-    "describe the picture.",
-    "what do you see?",
-    "what is in the picture?",
-    "what does the picture show?",
 )
 
 SETTING_CELL = 8  # every cell shows the background; the last of them has seen the whole picture
@@ -214,24 +205,19 @@ def yes_no(
     counted: tuple[int, ...] | None = None,
 ) -> Question:
     """With `thing` it is that object alone that is so or is not; "no" counts nothing then."""
-    answer = "yes" if truth else "no"
     if thing is None:
-        return Question(text, answer, None, counted)
-    cell = cell_of(thing)
-    return Question(text, answer, cell, (cell,) if truth else ())
+        return Question(text, "yes" if truth else "no", None, counted)
+    return yes_no_of_cell(text, truth, cell_of(thing))
 
 
-def yes_no_of_setting(text: str, truth: bool) -> Question:
-    answer = "yes" if truth else "no"
-    return Question(text, answer, SETTING_CELL, (SETTING_CELL,) if truth else ())
+def yes_no_of_cell(text: str, truth: bool, cell: int = SETTING_CELL) -> Question:
+    return Question(text, "yes" if truth else "no", cell, (cell,) if truth else ())
 
 
 def is_there(rng: random.Random, scene: Scene) -> Question:
     thing = rng.choice(scene.objects)
     color, shape = thing.color, thing.shape
-    if (
-        rng.random() < 0.55
-    ):  # a lure: one of its words is wrong, or both belong to different objects
+    if rng.random() < 0.55:  # a lure: a word is wrong, or they belong to different objects
         color = rng.choice([o.color for o in scene.objects] + [rng.choice(tuple(COLORS))])
         shape = rng.choice([o.shape for o in scene.objects] + [rng.choice(SHAPES)] * 2)
     kind = rng.random()
@@ -281,7 +267,7 @@ def is_size(rng: random.Random, scene: Scene) -> Question:
 def is_background(rng: random.Random, scene: Scene) -> Question:
     background = scene.background if rng.random() < 0.5 else rng.choice(tuple(BACKGROUNDS))
     phrase = rng.choice(BACKGROUND_PHRASES[background])
-    return yes_no_of_setting(f"is this {phrase}?", background == scene.background)
+    return yes_no_of_cell(f"is this {phrase}?", background == scene.background)
 
 
 def are_there(rng: random.Random, scene: Scene) -> Question:
@@ -347,12 +333,3 @@ def question_sample(rng: random.Random, split: str = "train") -> Sample:
     for question in others:
         turns += [user(QUESTION_REQUEST, question.text), reply(question)]
     return dialogue_sample("question", turns)
-
-
-def describe_sample(rng: random.Random, split: str = "train") -> Sample:
-    """The canonical description, asked for as EditPlan does or as people do."""
-    scene = sample_scene(rng, split)
-    request = user(DESCRIBE_REQUEST, "", scene)
-    if rng.random() < 0.35:
-        request = user(QUESTION_REQUEST, rng.choice(DESCRIBE_QUESTIONS), scene)
-    return dialogue_sample("describe", [request, assistant(describe(scene))])
