@@ -2,15 +2,12 @@
 
 import json
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from harness.canvas import Canvas, open_tab
 from harness.comfy import Host
 from harness.conversation import CONVERSATION, Keyboard, drop, save_as
 from harness.graph import converse_graph
-from small_world.scorer import read_scene
 
 EVIL = '<img src=x onerror="window.evil = 1"> **bold** <|im'
 
@@ -22,18 +19,12 @@ def keyboard(canvas: Canvas) -> Keyboard:
     return keyboard
 
 
-def drawn(keyboard: Keyboard) -> set[tuple[str, str]]:
-    """Colors and shapes in the last answer's picture."""
-    scene = read_scene(np.array(Image.open(keyboard.picture()).convert("RGB")))
-    return {(thing.color, thing.shape) for thing in scene.objects}
-
-
 def test_draw_ask_edit_ask_undo_and_another_edit(keyboard: Keyboard, canvas: Canvas) -> None:
     keyboard.say("a big red circle in the center, on snow")
-    assert drawn(keyboard) == {("red", "circle")}
+    assert keyboard.drawn() == {("red", "circle")}
     assert "red" in keyboard.say("what color is the circle?").split("?")[-1]
     keyboard.say("make the circle green")
-    assert drawn(keyboard) == {("green", "circle")}
+    assert keyboard.drawn() == {("green", "circle")}
     assert "green" in keyboard.say("what color is the circle?").split("?")[-1]
     for _ in range(2):
         keyboard.press("Undo")
@@ -41,7 +32,7 @@ def test_draw_ask_edit_ask_undo_and_another_edit(keyboard: Keyboard, canvas: Can
     assert keyboard.box.input_value() == "make the circle green"
     keyboard.say("make the circle blue")
     assert keyboard.turns()[-2]["parts"] == ["make the circle blue"]
-    assert drawn(keyboard) == {("blue", "circle")}
+    assert keyboard.drawn() == {("blue", "circle")}
     assert canvas.errors == []
 
 
@@ -65,7 +56,7 @@ def test_it_is_saved_reloaded_and_comes_back_from_its_picture(
     canvas.fit()
     assert (keyboard.turns(), keyboard.log()) == (before, log)
     keyboard.say("add a small yellow star at the top left")
-    assert drawn(keyboard) == {("blue", "circle"), ("yellow", "star")}
+    assert keyboard.drawn() == {("blue", "circle"), ("yellow", "star")}
     after = keyboard.turns()
 
     canvas.page.evaluate("() => app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
@@ -113,7 +104,7 @@ def test_a_picture_is_seen_while_it_is_drawn(keyboard: Keyboard, host: Host) -> 
     keyboard.answered()
     host.hook()
     assert making.count() == 0
-    assert drawn(keyboard) == {("red", "circle")}
+    assert keyboard.drawn() == {("red", "circle")}
 
 
 def test_two_tabs_hold_two_conversations(keyboard: Keyboard, canvas: Canvas) -> None:
@@ -126,7 +117,7 @@ def test_two_tabs_hold_two_conversations(keyboard: Keyboard, canvas: Canvas) -> 
         other.send("a big blue square in the center")
         keyboard.answered()
         other.answered()
-        assert (drawn(keyboard), drawn(other)) == ({("red", "circle")}, {("blue", "square")})
+        assert (keyboard.drawn(), other.drawn()) == ({("red", "circle")}, {("blue", "square")})
         assert "blue" in other.say("what color is the square?").split("?")[-1]
         assert "red" in keyboard.say("what color is the circle?").split("?")[-1]
         assert [len(chat.turns()) for chat in (keyboard, other)] == [4, 4]

@@ -4,11 +4,14 @@ import base64
 import json
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from playwright.sync_api import Locator
 
 from harness.canvas import Canvas
 from harness.comfy import Graph
 from harness.make_workflows import FIX_SEEDS
+from small_world.scorer import read_scene
 
 SENDS = "word => document.querySelector('.b3u-send').textContent == word"
 CONVERSATION = """() => app.graph._nodes.find(n => n.type == 'BLIP3U_Converse')
@@ -94,3 +97,8 @@ class Keyboard:
         """The file of the one picture of the last answer."""
         (part,) = [part for part in self.turns()[-1]["parts"] if isinstance(part, dict)]
         return self.host.base / "output" / part["picture"].removesuffix(" [output]")
+
+    def drawn(self) -> set[tuple[str, str]]:
+        """Colors and shapes in the last answer's picture."""
+        scene = read_scene(np.array(Image.open(self.picture()).convert("RGB")))
+        return {(thing.color, thing.shape) for thing in scene.objects}

@@ -24,7 +24,7 @@ const WORDS = {
 
 const STYLE = `
 .b3u-chat { display: flex; flex-direction: column; gap: 6px; width: 100%; height: 100%; box-sizing: border-box;
-  padding: 6px; font: 13px/1.45 system-ui, sans-serif; color: var(--input-text, #ddd); pointer-events: auto; }
+  min-height: 240px; padding: 6px; font: 13px/1.45 system-ui, sans-serif; color: var(--input-text, #ddd); pointer-events: auto; }
 .b3u-log { flex: 1 1 0; min-height: 60px; overflow-y: auto; display: flex; flex-direction: column; gap: 8px;
   padding: 8px; border-radius: 8px; background: var(--comfy-menu-bg, #202020); user-select: text; cursor: auto; }
 .b3u-turn { max-width: 88%; display: flex; flex-direction: column; gap: 2px; align-self: flex-start; }
@@ -52,7 +52,9 @@ const STYLE = `
   background: var(--comfy-input-bg, #333); color: inherit; font: inherit; }
 .b3u-row button.b3u-send { background: #2b5278; color: #fff; }
 .b3u-row button:disabled { opacity: 0.4; cursor: default; }
-.b3u-tools button { padding: 2px 10px; font-size: 12px; }`;
+.b3u-tools button { padding: 2px 10px; font-size: 12px; }
+/* Nodes 2.0 show the pictures of a node, done or in the making, below its widgets, too. */
+.lg-node-widgets:has(.b3u-chat) ~ :is(img, img + div, :has(img)) { display: none; }`;
 
 function make(name, options = {}, ...children) {
   const made = Object.assign(document.createElement(name), options);
@@ -80,9 +82,10 @@ export class ChatView {
     this.busy = false;
     this.log = label(make("div", { className: "b3u-log", tabIndex: 0 }), this.words.log);
     this.log.setAttribute("role", "log");
-    this.element = make("div", { className: "b3u-chat" }, this.log);
+    this.element = make("div", { className: "b3u-chat widget-expands" }, this.log);
     if (handlers.send) this.element.append(...this.controls());
     this.keepFromCanvas();
+    this.stayAtEnd();
     this.show([]);
   }
 
@@ -116,9 +119,23 @@ export class ChatView {
     for (const name of ["keydown", "keyup", "pointerdown", "contextmenu", "copy", "paste", "cut"]) {
       this.element.addEventListener(name, (event) => event.stopPropagation());
     }
+    this.element.dataset.captureWheel = "true"; // Nodes 2.0, while the chat has the focus
     this.log.addEventListener("wheel", (event) => {
       const fits = this.log.scrollHeight <= this.log.clientHeight;
       if (!fits && !event.ctrlKey) event.stopPropagation(); // else the canvas zooms
+    });
+  }
+
+  // The last words stay in view until the user scrolls up: also when a canvas puts the chat in
+  // another place, or makes it larger or smaller.
+  stayAtEnd() {
+    new ResizeObserver(() => this.atEnd && this.scroll()).observe(this.log);
+    this.log.addEventListener("scroll", () => {
+      const { scrollHeight, scrollTop, clientHeight } = this.log;
+      if (!clientHeight) return;
+      const movedUp = scrollTop < this.top; // else a picture came in before this event
+      this.atEnd = scrollHeight - scrollTop - clientHeight < 60 || (this.atEnd && !movedUp);
+      this.top = scrollTop;
     });
   }
 
@@ -136,17 +153,16 @@ export class ChatView {
 
   // The answer while it is written: `turn` as far as it came, and a picture in the making.
   grow(turn, preview = "") {
-    const stays = this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < 60;
     const parts = turn ? shownParts(turn) : [];
     const made = this.bubble("assistant", parts.length ? parts : [{ text: this.words.thinking }]);
     if (preview) {
-      made.append(label(make("img", { src: preview, alt: this.words.drawing }), this.words.drawing));
+      made.append(this.image(preview, this.words.drawing));
     }
     const article = make("article", { className: "b3u-turn assistant" }, made);
     if (this.growing) this.growing.replaceWith(article);
     else this.log.append(article);
     this.growing = article;
-    if (stays) this.scroll();
+    if (this.atEnd) this.scroll();
   }
 
   turn(turn, index) {
@@ -183,9 +199,14 @@ export class ChatView {
 
   picture({ picture, caption }) {
     const url = pictureUrl(picture);
-    const image = make("img", { src: url, alt: caption || this.words.picture, title: caption });
-    image.addEventListener("load", () => this.scrolled && this.scroll());
-    return make("a", { href: url, target: "_blank", rel: "noopener" }, image);
+    const image = this.image(url, caption || this.words.picture);
+    return make("a", { href: url, target: "_blank", rel: "noopener", title: caption }, image);
+  }
+
+  image(src, alt) {
+    const image = make("img", { src, alt });
+    image.addEventListener("load", () => this.atEnd && this.scroll());
+    return image;
   }
 
   async copy(button, text) {
@@ -195,8 +216,9 @@ export class ChatView {
   }
 
   scroll() {
-    this.scrolled = true;
+    this.atEnd = true;
     this.log.scrollTop = this.log.scrollHeight;
+    this.top = this.log.scrollTop;
   }
 
   setBusy(busy) {
