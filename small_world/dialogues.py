@@ -239,14 +239,14 @@ MIX = {
     "story": 7.0,
     "talk": 0.3,
     "free_caption": 4.0,
-    "free_edit": 8.0,
+    "free_edit": 7.0,
     "free_question": 5.5,
-    "converse": 20.0,
+    "converse": 17.0,
     "related": 4.0,
     "whole_caption": 6.5,
-    "hard_question": 8.0,
-    "emptied": 6.0,
-    "redrawn": 5.0,
+    "hard_question": 20.0,
+    "emptied": 5.0,
+    "redrawn": 4.0,
 }
 
 

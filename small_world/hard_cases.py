@@ -70,9 +70,8 @@ def is_nothing(rng: random.Random, scene: Scene) -> Question:
 
 
 CLOSE: tuple[Callable[[random.Random, Scene], Question | None], ...] = (
-    is_background, is_background, ask_setting, ask_setting, are_all, is_related, is_related,
-    is_related_plainly, is_at, is_so, ask_count, ask_count_plainly, ask_count_plainly, ask_lists,
-    is_nothing,
+    *(is_background,) * 5, *(ask_setting,) * 4, are_all, is_related, is_related_plainly, is_at,
+    is_so, ask_count, *(ask_count_plainly,) * 4, ask_lists, is_nothing,
 )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ class Question:
     """`about` is the cell that must be looked at, where it is a single one.
 
     `counted` are the cells of all objects that are asked for, where their number is the answer, or
-    whether there are any: of those that make it a yes, but for "all" and "nothing" those that deny.
+    whether there are any: of those that make it a yes, but for "nothing" those that deny.
     """
 
     text: str
