@@ -44,7 +44,7 @@ from small_world.questions import ask_count as ask_count_plainly
 from small_world.questions import is_related as is_related_plainly
 from small_world.samples import Sample, Turn, dialogue_sample, user
 from small_world.wordings import UNKNOWN, as_typed
-from small_world.world import BACKGROUNDS, Scene, sample_scene
+from small_world.world import BACKGROUNDS, COLORS, SHAPES, Scene, sample_scene
 
 KINDS_OF_THINGS = ("animals", "people", "fruits", "cars", "letters", "numbers", "plants", "words")
 LOOKING = ("look closely: {}", "tell me: {}", "question: {}", "one question: {}", "answer this: {}",
@@ -70,8 +70,8 @@ def is_nothing(rng: random.Random, scene: Scene) -> Question:
 
 
 CLOSE: tuple[Callable[[random.Random, Scene], Question | None], ...] = (
-    *(is_background,) * 5, *(ask_setting,) * 4, are_all, is_related, is_related_plainly, is_at,
-    is_so, ask_count, *(ask_count_plainly,) * 4, ask_lists, is_nothing,
+    *(is_background,) * 4, *(ask_setting,) * 4, *(is_related_plainly,) * 3, *(is_related,) * 2,
+    *(ask_count_plainly,) * 4, ask_count, *(ask_lists,) * 2, are_all, is_at, is_so, is_nothing,
 )  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def close_question(rng: random.Random, scene: Scene) -> Question:
     question = None
     for _ in range(12):
         question = form(rng, scene) or question
-        if question and question.answer in (wanted, number):
+        if question and question.answer in (wanted, number, *COLORS, *SHAPES):  # of a list: one
             break
     return question or is_background(rng, scene)
 
