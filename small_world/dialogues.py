@@ -229,13 +229,13 @@ SAMPLERS: dict[str, Callable[[random.Random, str], Sample]] = {
 }
 MIX = {
     "caption": 4.5,
-    "edit": 6.0,
+    "edit": 7.5,
     "reconstruct": 0.3,
     "question": 7.0,
     "describe": 0.7,
     "edit_plan": 7.5,
     "riddle": 1.5,
-    "dialogue": 8.0,
+    "dialogue": 9.5,
     "story": 7.0,
     "talk": 0.3,
     "free_caption": 4.0,
@@ -244,7 +244,7 @@ MIX = {
     "converse": 17.0,
     "related": 4.0,
     "whole_caption": 6.5,
-    "hard_question": 20.0,
+    "hard_question": 16.0,
     "emptied": 5.0,
     "redrawn": 4.0,
 }

@@ -48,8 +48,15 @@ SHORT_MIX = {
 LONG_FROM = 1500
 AGAIN_FROM = 13900  # a restored model goes on from here
 WEIGHTS = {"text": 1.0, "flow": 1.0, "regress": 1.0, "cells": 0.4, "seen": 0.3, "kept": 0.5}
-WEIGHTS |= {"copied": 0.15, "named": 0.15, "routed": 0.2, "described": 0.15, "meant": 0.15}
-WEIGHTS |= {"grounded": 0.15, "repeated": 0.15, "touched": 0.3, "counted": 2.0, "told": 0.15}
+WEIGHTS |= {"copied": 0.15, "routed": 0.2, "described": 0.15, "meant": 0.15}
+WEIGHTS |= {
+    "grounded": 0.15,
+    "repeated": 0.15,
+    "touched": 0.3,
+    "counted": 2.0,
+    "told": 0.15,
+    "named": 0.3,
+}
 CHANGED_WEIGHT = 4.0  # of the cells that an edit changes, against 1 for all others
 # (layer, head) of the text model whose attention is taught where to look
 HEADS = {
