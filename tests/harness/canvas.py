@@ -14,7 +14,8 @@ from harness.comfy import Host
 
 READY = (
     "() => Boolean(window.app && app.graph && app.canvas && app.extensionManager && "
-    "window.LiteGraph && LiteGraph.registered_node_types['BLIP3U_LoadModel'])"
+    "window.LiteGraph && LiteGraph.registered_node_types['BLIP3U_LoadModel'] && "
+    "app.extensionManager.workflow.activeWorkflow)"  # the last page's, put back late
 )
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
