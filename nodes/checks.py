@@ -61,6 +61,7 @@ def _checked(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutp
     @wraps(execute)
     def run(cls: type[CheckedNode], *args: Any, **values: Any) -> io.NodeOutput:
         schema = cls.define_schema()
+        _check_names(schema, values, signature(execute).parameters)
         given = signature(execute).bind_partial(cls, *args, **values).arguments
         given = {name: value for name, value in list(given.items())[1:]}
         if schema.is_input_list:
@@ -78,6 +79,18 @@ def _checked(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutp
         return io.NodeOutput(*map(list, columns))
 
     return run
+
+
+def _check_names(schema: io.Schema, values: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    for name in values.keys() - known.keys():
+        raise _refused(
+            schema,
+            name,
+            "connected",
+            "only inputs that this node has here",
+            "The workflow comes from a newer ComfyUI (inputs that grow need 0.8) or a newer "
+            "release of these nodes: update, or disconnect it.",
+        )
 
 
 def check_inputs(
@@ -206,6 +219,13 @@ def _picture(value: Any, given: Any) -> Tensor:
     return pictures
 
 
+def _pictures(value: Any, given: Any) -> dict[str, Tensor]:
+    """The inputs of a group that grows; those without a link are left out."""
+    if not isinstance(value, Mapping):
+        raise _Unfit(_said(value), "a picture on each of its inputs", "Connect IMAGEs.")
+    return {name: _picture(image, given) for name, image in value.items() if image is not None}
+
+
 def _mask(value: Any, given: Any) -> Tensor:
     """(B, H, W) in [0, 1], of (H, W), (B, H, W) or (B, 1, H, W)."""
     masks = _floating(value, "MASK", integers=torch.bool, scale=1)
@@ -278,6 +298,7 @@ CHECKS: Mapping[str, Callable[[Any, Any], Any]] = {
     "INT": _whole,
     "FLOAT": _number,
     "IMAGE": _picture,
+    "COMFY_AUTOGROW_V3": _pictures,
     "MASK": _mask,
     "LATENT": _latent,
     "CONDITIONING": _conditioning,

@@ -1,11 +1,16 @@
 """Inputs that several nodes share, and what comes in through them."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
 from ..blip3u_core.language.generate import SamplingParams
 from ..blip3u_core.seeds import LARGEST_SEED
 from .types import BLIP3U_CHAT, BLIP3U_LLM
+
+MORE_IMAGES = tuple(f"image_{number}" for number in range(5, 17))
 
 
 def llm_input() -> io.Input:
@@ -19,23 +24,46 @@ def chat_input(tooltip: str) -> io.Input:
 def image_inputs() -> list[io.Input]:
     """image, image_2, image_3, image_4: each a picture or a batch.
 
-    Not the Autogrow of newer hosts: it names its inputs `<group>.<name>`, so that a workflow which
-    uses `image_2` would open without its picture, and one saved there would on older hosts.
+    Fixed, since inputs that grow are called `<group>.<name>`: saved workflows know `image_2`.
     """
+    return [_image_input(name) for name in ("image", "image_2", "image_3", "image_4")]
+
+
+def more_image_inputs() -> list[io.Input]:
+    """image_5 to image_16, one more whenever the last is connected: {name: batch}.
+
+    Host: from ComfyUI 0.8 on; nothing before.
+    """
+    host: Any = io
+    names = getattr(getattr(host, "Autogrow", None), "TemplateNames", None)
+    if names is None:
+        return []
+    # Host: 0.8 cannot read a template that is optional; with `min` 0 none is required anyway.
+    template = names(_image_input("image", False), names=list(MORE_IMAGES), min=0)
     return [
-        io.Image.Input(
-            name,
+        host.Autogrow.Input(
+            "more_images",
+            template=template,
             optional=True,
-            tooltip="A picture, or a batch whose pictures count one by one, in order. Any size; "
-            "alpha is laid over white.",
+            tooltip="More pictures, after the first four; another socket appears whenever the last "
+            "one is connected.",
         )
-        for name in ("image", "image_2", "image_3", "image_4")
     ]
 
 
-def pictures_in(*batches: Tensor | None) -> list[Tensor]:
+def _image_input(name: str, optional: bool = True) -> io.Input:
+    return io.Image.Input(
+        name,
+        optional=optional,
+        tooltip="A picture, or a batch whose pictures count one by one, in order. Any size; "
+        "alpha is laid over white.",
+    )
+
+
+def pictures_in(*batches: Tensor | None, more: Mapping[str, Tensor] | None = None) -> list[Tensor]:
     """All pictures of the connected inputs, in order; (H, W, C) each."""
-    return [picture for batch in batches if batch is not None for picture in batch]
+    grown = [more.get(name) for name in MORE_IMAGES] if more else []
+    return [picture for batch in (*batches, *grown) if batch is not None for picture in batch]
 
 
 def sampling_inputs() -> list[io.Input]:

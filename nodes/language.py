@@ -11,6 +11,7 @@ from .inputs import (
     chat_input,
     image_inputs,
     llm_input,
+    more_image_inputs,
     pictures_in,
     sampling_inputs,
     sampling_of,
@@ -49,6 +50,7 @@ class VisualTokens(CheckedNode):
                 ),
                 *image_inputs(),
                 chat_input("A dialogue before the prompt; its pictures are seen too."),
+                *more_image_inputs(),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -66,9 +68,18 @@ class VisualTokens(CheckedNode):
 
     @classmethod
     def execute(
-        cls, llm, prompt, template, image=None, image_2=None, image_3=None, image_4=None, chat=None
+        cls,
+        llm,
+        prompt,
+        template,
+        image=None,
+        image_2=None,
+        image_3=None,
+        image_4=None,
+        chat=None,
+        more_images=None,
     ) -> io.NodeOutput:
-        pictures = pictures_in(image, image_2, image_3, image_4)
+        pictures = pictures_in(image, image_2, image_3, image_4, more=more_images)
         context = drawing_context(llm.network(), chat or Chat(), template, prompt, pictures)
         tokens = llm.visual_tokens([context])  # (1, Q, D)
         return io.NodeOutput([[tokens, {}]], [[torch.zeros_like(tokens), {}]])
@@ -101,6 +112,7 @@ class VQA(CheckedNode):
                     "written together), or show all of them in one question.",
                 ),
                 *sampling_inputs(),
+                *more_image_inputs(),
             ],
             outputs=[
                 io.String.Output(
@@ -133,8 +145,9 @@ class VQA(CheckedNode):
         image_3=None,
         image_4=None,
         chat=None,
+        more_images=None,
     ) -> io.NodeOutput:
-        pictures = pictures_in(image, image_2, image_3, image_4)
+        pictures = pictures_in(image, image_2, image_3, image_4, more=more_images)
         chat_model = llm.chat_model(sampling_of(max_new_tokens, temperature, top_p, seed))
         chat = chat or Chat()
         if batch_mode == ONE_EACH and len(pictures) > 1:
