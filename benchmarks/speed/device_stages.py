@@ -1,4 +1,4 @@
-"""Every stage with random weights on a device, as a function to time: no weights, no host."""
+"""Every stage with random weights on a device, to be timed: no checkpoint, no host."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -27,7 +27,9 @@ from .stages import (
     ModelWork,
     manifest,
 )
+from .ways import Built
 
+LLM = ("llm", "model.")  # its part and prefix
 PICTURE_TOKENS = PICTURE_GRID[0] * PICTURE_GRID[1] // 4
 
 
@@ -87,22 +89,22 @@ def filled(network: nn.Module) -> Any:
     return network.eval()
 
 
-def read_images(sizes: Sizes, device: torch.device) -> Callable[[], object]:
+def read_images(sizes: Sizes, device: torch.device) -> Built:
     tower = filled(VisionModel(sizes.vision, DTYPE, device))
     patches = noise(device, PICTURE_GRID[0] * PICTURE_GRID[1], sizes.vision.patch_values)
-    return lambda: tower(patches, [PICTURE_GRID])
+    return Built(lambda: tower(patches, [PICTURE_GRID]), tower, steady=False)
 
 
-def read_prompt(sizes: Sizes, device: torch.device) -> Callable[[], object]:
+def read_prompt(sizes: Sizes, device: torch.device) -> Built:
     """A caption with its latent queries, for visual tokens."""
     model, length = filled(TextModel(sizes.text, DTYPE, device)), PROMPT_TOKENS
     length += sizes.dit.input_size**2
     embeds = noise(device, 1, length, sizes.text.hidden_size)
     positions = torch.arange(length, device=device).expand(3, 1, -1)
-    return lambda: model(embeds, positions)
+    return Built(lambda: model(embeds, positions), model, *LLM)
 
 
-def write_token(sizes: Sizes, device: torch.device) -> Callable[[], object]:
+def write_token(sizes: Sizes, device: torch.device) -> Built:
     """A token of an answer about a picture, half-way through, with its scores."""
     config, known = sizes.text, PROMPT_TOKENS + PICTURE_TOKENS + ANSWER_TOKENS // 2
     model, cache = filled(TextModel(config, DTYPE, device)), KeyValueCache(config.num_layers)
@@ -117,10 +119,10 @@ def write_token(sizes: Sizes, device: torch.device) -> Callable[[], object]:
         hidden = model(embeds, positions, None, cache)
         return model.embed_tokens.project(hidden[:, -1]).float().argmax(-1)
 
-    return write
+    return Built(write, model, *LLM)
 
 
-def step_features(sizes: Sizes, device: torch.device) -> Callable[[], object]:
+def step_features(sizes: Sizes, device: torch.device) -> Built:
     """A guided step of the DiT; what depends on the prompt alone is prepared."""
     config, dit = sizes.dit, filled(NextDiT(sizes.dit, DTYPE, device))
     grid = config.input_size
@@ -130,10 +132,10 @@ def step_features(sizes: Sizes, device: torch.device) -> Callable[[], object]:
     timesteps = torch.full((1, 1), 500.0, device=device)
     step = next(iter(dit.modulate(timesteps, pooled).steps()))
     x = noise(device, 2, config.in_channels, grid, grid)
-    return lambda: dit.velocity(x, step, conditions)
+    return Built(lambda: dit.velocity(x, step, conditions), dit, "dit")
 
 
-def step_decoder(sizes: Sizes, device: torch.device) -> Callable[[], object]:
+def step_decoder(sizes: Sizes, device: torch.device) -> Built:
     """A guided step of the decoder's UNet."""
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
@@ -144,16 +146,16 @@ def step_decoder(sizes: Sizes, device: torch.device) -> Callable[[], object]:
     x, timestep = noise(device, 2, *sizes.latent), torch.full((2,), 500.0, device=device)
     tokens = noise(device, 2, sizes.dit.input_size**2, width)
     added = {"text_embeds": noise(device, 2, width), "time_ids": noise(device, 2, 6)}
-    return lambda: unet(x, timestep, tokens, added_cond_kwargs=added)
+    return Built(lambda: unet(x, timestep, tokens, added_cond_kwargs=added), unet, "unet")
 
 
-def decode_latent(sizes: Sizes, device: torch.device) -> Callable[[], object]:
+def decode_latent(sizes: Sizes, device: torch.device) -> Built:
     vae = filled(Vae(sizes.vae, device="meta").to(DTYPE).to_empty(device=device))
     latent = noise(device, 1, *sizes.latent)
-    return lambda: vae.decode(latent)
+    return Built(lambda: vae.decode(latent), vae)
 
 
-Build = Callable[[Sizes, torch.device], Callable[[], object]]
+Build = Callable[[Sizes, torch.device], Built]
 
 # (name, how to build it, how often it runs in a picture or an answer)
 STAGES: tuple[tuple[str, Build, int], ...] = (

@@ -81,10 +81,9 @@ def rope_table(
     half = config.head_dim // 2
     powers = torch.arange(half, dtype=torch.float32, device=position_ids.device) / half
     frequencies = 1.0 / config.rope_theta**powers
-    axes = torch.repeat_interleave(  # which of the three positions turns each frequency
-        torch.arange(len(config.rope_sections)), torch.tensor(config.rope_sections)
-    ).to(position_ids.device)
-    angles = position_ids.float().permute(1, 2, 0)[..., axes] * frequencies  # (B, L, d/2)
+    axes = position_ids.float()[..., None].unbind(0)  # time, height, width turn some pairs each
+    shares = frequencies.split(list(config.rope_sections))
+    angles = torch.cat([a * f for a, f in zip(axes, shares, strict=True)], -1)  # (B, L, d/2)
     cos, sin = both_halves(angles)
     return cos.to(dtype).unsqueeze(2), sin.to(dtype).unsqueeze(2)
 
