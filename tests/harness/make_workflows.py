@@ -26,6 +26,8 @@ SIZES = {
     "PreviewImage": [300, 250],
     "SaveImage": [300, 280],
     "PreviewAny": [320, 150],
+    "BLIP3U_LoadModel": [320, 200],  # with Nodes 2.0 it is higher than on the classic canvas
+    "BLIP3U_LoadVisionTower": [320, 140],
     "BLIP3U_ShowChat": [420, 480],
     "BLIP3U_VisualTokens": [380, 240],
     "BLIP3U_VQA": [360, 440],
@@ -103,7 +105,7 @@ def canvas_form(canvas: Any, graph: dict[str, Any], name: str) -> dict[str, Any]
 def note_height(text: str) -> int:
     """Of the node that shows this note; a Chinese character is as wide as two letters."""
     widths = (sum(1 + (char > "\u2e80") for char in part) for part in text.split("\n"))
-    return int(60 + 17 * sum(1.2 + width // 46 for width in widths))
+    return int(50 + 12 * sum(1.2 + width // 46 for width in widths))
 
 
 def place(canvas: Any, graph: dict[str, Any], template: Template) -> None:
@@ -111,9 +113,10 @@ def place(canvas: Any, graph: dict[str, Any], template: Template) -> None:
     boxes = []
     for box in template.boxes:
         face = [item.split(".") for item in box.face.split()]
-        height = 60 + sum(TEXT_ROWS.get(widget, 30) for _, widget in face)
+        height = 90 + sum(TEXT_ROWS.get(widget, 30) for _, widget in face)
         kept = box.nodes.split()
         height += 22 * len({tuple(link) for link in links_into(graph, kept)})
+        height += 30 * sum(len(links_into(graph, kept, name)) for name in TEXT_ROWS)
         number = canvas.page.evaluate(PACK_UP, [kept, face, box.title, FACE_WIDTH, height])
         boxes.append(number)
     columns = [
@@ -127,8 +130,10 @@ def place(canvas: Any, graph: dict[str, Any], template: Template) -> None:
     canvas.page.evaluate(PLACE, [columns, SIZES, 80, 20])
 
 
-def links_into(graph: dict[str, Any], kept: list[str]) -> list[list[Any]]:
-    values = [value for key in kept for value in graph[key]["inputs"].values()]
+def links_into(graph: dict[str, Any], kept: list[str], name: str = "") -> list[list[Any]]:
+    """What nodes in a box take from outside of it; with a name, by the inputs of that name."""
+    inputs = [item for key in kept for item in graph[key]["inputs"].items()]
+    values = [value for known, value in inputs if name in ("", known)]
     return [value for value in values if isinstance(value, list) and value[0] not in kept]
 
 

@@ -82,7 +82,7 @@ TEMPLATES = {
     "image_variation": Template(
         (
             Column("1 · Models", "1 2"),
-            Column("2 · Two pictures", "6 9", top=250),
+            Column("2 · Two pictures", "6 9", top=320),
             Column("3 · Seen anew, and mixed", "#0"),
             Column("4 · Results", "15 18"),
         ),
