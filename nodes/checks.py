@@ -15,7 +15,7 @@ import torch
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
-from ..blip3u_core.chat.chat import Chat
+from ..blip3u_core.chat.chat import HALF_CHARACTER, Chat
 from ..blip3u_core.finite import all_finite
 from .host.parts import present
 from .search import with_aliases
@@ -165,7 +165,7 @@ def _said(value: Any) -> str:
 
 
 def _encodable(text: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return HALF_CHARACTER.search(text) is None
 
 
 def _text(value: Any, given: Any) -> str:

@@ -1,6 +1,7 @@
 """A dialogue as a value: turns with role, text and pictures. Continuing one never changes it."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -8,6 +9,8 @@ from torch import Tensor
 
 from ..images import frozen
 from ..language.prompt import DRAWN_PICTURE, IMAGE_PAD, PICTURE, ROLES, join_words, readable
+
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +60,7 @@ def make_turn(role: str, text: str, pictures: Sequence[Tensor] = ()) -> Turn:
 
 def has_half_characters(content: object) -> bool:
     """Whether a text in decoded JSON holds a lone surrogate, which no file and no token can."""
-    text = json.dumps(content, ensure_ascii=False)
-    return any("\ud800" <= letter <= "\udfff" for letter in text)
+    return HALF_CHARACTER.search(json.dumps(content, ensure_ascii=False)) is not None
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -24,13 +25,13 @@ class ProcessedImage:
     settings: "ImageConfig" = field(repr=False)
     digest: bytes = field(repr=False)  # equal for equal pixels, for reuse of what was computed
 
-    @property
+    @cached_property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches."""
         patch = self.settings.vision.patch_size
         return self.pixels.shape[0] // patch, self.pixels.shape[1] // patch
 
-    @property
+    @cached_property
     def token_grid(self) -> tuple[int, int]:
         """Rows and columns of tokens: patches merged into squares."""
         merge = self.settings.vision.merge_size
@@ -41,7 +42,7 @@ class ProcessedImage:
         """N, as the vision encoder counts."""
         return self.grid[0] * self.grid[1]
 
-    @property
+    @cached_property
     def num_tokens(self) -> int:
         """As the language model counts."""
         return self.token_grid[0] * self.token_grid[1]

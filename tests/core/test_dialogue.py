@@ -11,7 +11,7 @@ from blip3u_core.chat.dialogue import ChatModel, ask, chat_context, drawing_cont
 from blip3u_core.language.context import read_context
 from blip3u_core.language.generate import SamplingParams, generate_tokens
 from blip3u_core.language.model import LanguageModel
-from blip3u_core.language.prefix_cache import PrefixCache
+from blip3u_core.language.prefix_cache import PrefixCache, common_length
 from blip3u_core.language.prompt import IMAGE_PAD, caption_text, instruction_text
 from blip3u_core.language.visual_tokens import visual_tokens
 
@@ -166,6 +166,13 @@ class TestBatch:
 
 
 class TestPrefixCache:
+    def test_keys_agree_up_to_the_first_that_differs(self) -> None:
+        keys = (5, 7, 7, (b"picture", True, 0), 3)
+        for length in range(len(keys) + 1):
+            assert common_length(keys[:length], keys) == length
+            assert common_length(keys, (*keys[:length], 99, *keys[length + 1 :])) == length
+        assert common_length((), ()) == 0
+
     def ten_turns(self, llm: LanguageModel, cache: PrefixCache | None) -> list[str]:
         chat_model, chat, texts = ChatModel(llm, SIXTEEN, prefix_cache=cache), Chat(), []
         for turn in range(10):
