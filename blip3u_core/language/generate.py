@@ -1,4 +1,9 @@
-"""Text from the language model: one prefill, then a token of every answer at a time."""
+"""Text from the language model: one prefill, then a token of every answer at a time.
+
+On a GPU the next token is chosen, embedded and read without the host, which looks only now and then
+whether an answer has ended: so many tokens are the most that Cancel and the shown text lag behind,
+and that are computed in vain.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +17,8 @@ from .model import LanguageModel
 from .prefill import prefill
 from .prefix_cache import PrefixCache
 from .text_model import KeyValueCache
+
+LOOK_EVERY = 8  # tokens that a GPU writes between two looks of the host
 
 OnToken = Callable[[str, int, int], None]  # (text so far, tokens so far, most tokens)
 
@@ -56,8 +63,9 @@ def generate(
 
     Args:
         contexts: from `read_context`; each answer is as if its context came alone.
-        on_token: called after every token with the text so far (answers of a batch one below
-            the other) and once more at the end with both counts equal; may raise to cancel.
+        on_token: called after every token, on a GPU after every few, with the text so far (answers
+            of a batch one below the other) and once more at the end with both counts equal; may
+            raise to cancel.
         prefix_cache: dialogues read before, used and added to when there is one context.
         on_cut_off: called with the number of each answer that did not end by itself.
 
@@ -111,25 +119,61 @@ def generate_tokens(
     known = prefix_cache if len(contexts) == 1 else None
     reader = ContextReader(llm, contexts, known)
     chooser = TokenChooser(llm, contexts, sampling)
-    written: list[list[int]] = [[] for _ in contexts]
-    ended = [False] * len(contexts)
-    hidden = reader.read_contexts()
-    for done in range(1, total + 1):
-        chosen = chooser.choose(llm.logits(hidden))
-        for index, token in enumerate(chosen):
-            if not ended[index] and token not in llm.eos_token_ids:
-                written[index].append(token)
-                ended[index] = stop is not None and stop(written[index])
-            ended[index] = ended[index] or token in llm.eos_token_ids
+    answers = _Answers(len(contexts), llm.eos_token_ids, stop)
+    stride = look_every(llm, sampling)
+    logits, done = llm.logits(reader.read_contexts()), 0
+    while True:
+        chosen = [chooser.choose(logits)]
+        for _ in range(min(stride, total - done) - 1):
+            chosen.append(chooser.choose(llm.logits(reader.read_tokens(chosen[-1]))))
+        chooser.check()
+        done += answers.add(torch.stack(chosen).tolist())  # the host waits for the GPU here
         if on_token is not None:
-            on_token(written, done, total)
-        if all(ended) or done == total:
+            on_token(answers.ids, done, total)
+        if all(answers.ended) or done == total:
             break
-        hidden = reader.read_tokens(chosen)
+        logits = llm.logits(reader.read_tokens(chosen[-1]))
     if known is not None:
-        keys = (*contexts[0].keys(), *written[0])
+        keys = (*contexts[0].keys(), *answers.ids[0])
         known.keep(keys[: reader.cache.length], reader.cache)
-    return written
+    return answers.ids
+
+
+class _Answers:
+    """The tokens of every answer so far, and which answers have ended."""
+
+    def __init__(
+        self, count: int, ends: frozenset[int], stop: Callable[[list[int]], bool] | None
+    ) -> None:
+        self.ids: list[list[int]] = [[] for _ in range(count)]
+        self.ended = [False] * count
+        self._ends = ends
+        self._stop = stop
+
+    def add(self, steps: list[list[int]]) -> int:
+        """Add a token to every answer, step by step until all have ended; how many steps."""
+        for number, step in enumerate(steps, 1):
+            for index, token in enumerate(step):
+                if not self.ended[index]:
+                    self._add(index, token)
+            if all(self.ended):
+                return number
+        return len(steps)
+
+    def _add(self, index: int, token: int) -> None:
+        if token in self._ends:
+            self.ended[index] = True
+            return
+        self.ids[index].append(token)
+        self.ended[index] = self._stop is not None and self._stop(self.ids[index])
+
+
+def look_every(llm: LanguageModel, sampling: SamplingParams) -> int:
+    """How many tokens to write before the host looks at them.
+
+    A processor has nothing to wait for; drawn tokens come from generators of the host.
+    """
+    return 1 if llm.device.type == "cpu" or sampling.temperature > 0 else LOOK_EVERY
 
 
 class ContextReader:
@@ -148,9 +192,9 @@ class ContextReader:
         hidden, self.valid, self.next = prefill(self.llm, self.contexts, self.cache)
         return hidden[:, -1]
 
-    def read_tokens(self, tokens: list[int]) -> Tensor:
-        """Hidden states behind one more token each, (B, D)."""
-        embeds = self.llm.embed(torch.tensor(tokens, device=self.llm.device)[:, None])
+    def read_tokens(self, tokens: Tensor) -> Tensor:
+        """Hidden states behind one more token each, (B,) to (B, D)."""
+        embeds = self.llm.embed(tokens[:, None])
         if self.valid is not None:
             self.valid = torch.nn.functional.pad(self.valid, (0, 1), value=True)
         position_ids = self.next.expand(3, -1)[..., None]
@@ -171,30 +215,37 @@ class TokenChooser:
         for index, context in enumerate(contexts):
             self.seen[index, torch.tensor(context.ids)] = True
         self.seen = self.seen.to(llm.device)
+        self.finite = torch.ones((), dtype=torch.bool, device=llm.device)
         seeds = [item_seed(sampling.seed, index) for index in range(len(contexts))]
         self.generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
 
-    def choose(self, logits: Tensor) -> list[int]:
-        """One token per row of (B, vocabulary)."""
+    def choose(self, logits: Tensor) -> Tensor:
+        """One token per row of (B, vocabulary), (B,), where the logits lie."""
         penalty = self.penalty
         if penalty != 1.0:
             # Parity: words of the prompt are penalised too, and negative scores multiplied.
             # Source: CTRL, Keskar et al. 2019, and transformers' RepetitionPenaltyLogitsProcessor.
             punished = torch.where(logits < 0, logits * penalty, logits / penalty)
             logits = torch.where(self.seen, punished, logits)
-        if not torch.isfinite(logits).all():
-            raise ValueError(
-                "the language model computed NaN or infinite scores, expected numbers. Load it "
-                "with weight_dtype bf16 or fp32 (fp16 can overflow)."
-            )
+        self.finite &= torch.isfinite(logits).all()
         if self.sampling.temperature == 0:
             tokens = logits.argmax(dim=-1)
         else:
             # The likeliest at 0: so the smallest temperature overflows nothing but the unlikely.
+            self.check()
             logits = logits.cpu() - logits.cpu().amax(dim=-1, keepdim=True)
             tokens = self._draw(logits / self.sampling.temperature)
-        self.seen.scatter_(1, tokens.to(self.seen.device)[:, None], True)
-        return tokens.tolist()
+        tokens = tokens.to(self.seen.device)
+        self.seen.scatter_(1, tokens[:, None], True)
+        return tokens
+
+    def check(self) -> None:
+        """Raises ValueError if the scores of a token were no numbers."""
+        if not self.finite:
+            raise ValueError(
+                "the language model computed NaN or infinite scores, expected numbers. Load it "
+                "with weight_dtype bf16 or fp32 (fp16 can overflow)."
+            )
 
     def _draw(self, logits: Tensor) -> Tensor:
         """Nucleus sampling. Source: Holtzman et al. 2020."""
