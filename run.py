@@ -1,6 +1,7 @@
 """Everything a fresh machine needs, with Python's standard library alone.
 
     python run.py demo     a short conversation with the built-in model: it draws, answers, edits
+                           (further words are your first message)
     python run.py serve    open the canvas (further words go to ComfyUI: --listen, --port 8189)
     python run.py test     pass the tests (further words go to pytest: tests/core -x)
 
@@ -326,6 +327,9 @@ def run_graph(url: str, graph: dict) -> dict:
 
 def main() -> int:
     commands = {"demo": demo, "serve": serve, "test": test}
+    if {"-h", "--help"} & set(sys.argv[1:]):  # of any command, before it sets up anything
+        print(__doc__)
+        return 0
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
         print(__doc__)
         return 2

@@ -75,6 +75,17 @@ def test_the_pack_is_linked_once(tmp_path: Path) -> None:
     assert entry.resolve() == pack
 
 
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["demo", "--help"], ["test", "-h"]])
+def test_help_sets_up_nothing(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("help must not install anything")
+
+    monkeypatch.setattr(run, "set_up", refuse)
+    monkeypatch.setattr("sys.argv", ["run.py", *words])
+    assert run.main() == 0
+    assert "run.py demo" in capsys.readouterr().out
+
+
 def test_no_command_shows_the_help() -> None:
     script = Path(run.__file__)
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
