@@ -22,6 +22,7 @@ BENCHMARKS = (
     "loading",
     "memory",
     "reuse",
+    "decode",
     "conversation",
     "growth",
 )

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import decoder_quality
-from benchmarks.speed import conversation, host_import, memory, reuse
+from benchmarks.speed import conversation, decode, host_import, memory, reuse
 from benchmarks.speed.in_host import call_in_host
 from harness.comfy import RANDOM_TINY, Host
 
@@ -27,6 +27,12 @@ def test_a_new_seed_repeats_neither_language_model_nor_negative_features(host: H
     assert repeated.ratio == 0, repeated.detail
     assert remade.ratio == 0
     assert "ClipFeatureSampler, Decode" in repeated.detail
+
+
+def test_fast_is_measured_against_exact_and_the_decoder_against_stock_nodes(host: Host) -> None:
+    fast, stock = decode.decode_rows(host, 1, minimal=True)
+    assert fast.ratio > 0
+    assert stock.ratio > 0
 
 
 def test_a_conversation_is_measured_turn_by_turn(host: Host) -> None:
