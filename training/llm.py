@@ -28,7 +28,7 @@ from .scenes import (
 from .vision_encoder import FeatureTower, VisionEncoder, cell_heads, cell_loss
 
 SCHEDULE = Schedule(
-    steps=15440, lr=6e-4, batch=36, warmup=40, ema=0.97, flat=0.9819, save_every=20, muon=True
+    steps=19980, lr=6e-4, batch=36, warmup=40, ema=0.97, flat=0.986, save_every=20, muon=True
 )
 OUTER = ("embed_tokens", "heads.", "cells.", "kept.", "regress.")
 
