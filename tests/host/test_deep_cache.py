@@ -89,6 +89,36 @@ def test_an_item_of_a_batch_is_its_single_run_and_nothing_stays(host: Host, made
     assert_close(three[1:2], second, **SAME)
 
 
+@pytest.mark.parametrize("other", ["EasyCache", "LazyCache"])
+def test_beside_the_hosts_own_caches(host: Host, made: str, other: str) -> None:
+    """One that never reuses changes nothing; one that does still draws, in either order.
+
+    Not the same in both: the inner one skips some of the evaluations that the outer one asks for.
+    """
+    parts = Parts(Graph(), made)
+
+    def also(model: Link, threshold: float) -> Link:
+        settings = {"start_percent": 0.0, "end_percent": 1.0, "verbose": False}
+        settings["reuse_threshold"] = threshold
+        return parts.graph.add(other, model=model, **settings)
+
+    models = [
+        cached(parts),
+        also(cached(parts), 0.0),
+        cached(parts, also(parts.decoder, 0.0)),
+        also(cached(parts), 1.0),
+        cached(parts, also(parts.decoder, 1.0)),
+    ]
+    alone, *others = tensors(
+        host, parts.graph, *(parts.k_sampler(model, steps=6) for model in models)
+    )
+    for latent in others[:2]:
+        assert_close(latent, alone, **SAME)
+    for latent in others[2:]:
+        assert latent.isfinite().all()
+        assert (latent - alone).norm() > 0
+
+
 @pytest.mark.parametrize("sampler", ["heun", "dpmpp_2m", "euler_ancestral"])
 def test_other_samplers(host: Host, made: str, sampler: str) -> None:
     parts = Parts(Graph(), made)
