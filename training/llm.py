@@ -46,7 +46,7 @@ SHORT_MIX = {
     "talk": 0.5,
 }
 LONG_FROM = 1500
-AGAIN_FROM = 13900  # a restored model goes on from here
+AGAIN_FROM = 19180  # a restored model goes on from here
 WEIGHTS = {"text": 1.0, "flow": 1.0, "regress": 1.0, "cells": 0.4, "seen": 0.3, "kept": 0.5}
 WEIGHTS |= {"copied": 0.15, "routed": 0.2, "described": 0.15, "meant": 0.15}
 WEIGHTS |= {
