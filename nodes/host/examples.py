@@ -7,7 +7,8 @@ import folder_paths
 
 from ...blip3u_core.atomic_files import write_atomically
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+# Host: it would take a folder `examples` for one of templates, and hide `workflows` with it.
+EXAMPLES = Path(__file__).resolve().parents[2] / "example_images"
 
 
 def put_examples() -> None:

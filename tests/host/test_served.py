@@ -121,6 +121,12 @@ def test_every_node_has_a_help_page(host: Host, nodes: dict[str, Any]) -> None:
 def test_templates_and_blueprints_are_listed(host: Host) -> None:
     templates = set(host.get("/api/workflow_templates")[PACK])
     assert templates == {file.stem for file in (REPOSITORY / "workflows").glob("*.json")}
+    for name in templates:  # the host takes the first of several folders' names for templates
+        address = f"{host.url}/api/workflow_templates/{PACK}/{name}"
+        for ending in ("json", "jpg"):
+            with urllib.request.urlopen(f"{address}.{ending}", timeout=30) as served:
+                file = REPOSITORY / "workflows" / f"{name}.{ending}"
+                assert served.read() == file.read_bytes(), file.name
     blueprints = host.get("/api/global_subgraphs")
     ours = {entry["name"]: key for key, entry in blueprints.items() if PACK in str(entry["info"])}
     assert set(ours) == {file.stem for file in (REPOSITORY / "subgraphs").glob("*.json")}
