@@ -72,6 +72,7 @@ def values_for(given: Any, good: Any, calls: dict[str, Values]) -> Iterator[odd.
         "STRING": lambda: odd.texts(given),
         "COMBO": lambda: odd.choices(given),
         "IMAGE": lambda: odd.pictures(given),
+        "COMFY_AUTOGROW_V3": lambda: odd.growing_pictures(given),
         "MASK": lambda: odd.masks(given),
         "LATENT": lambda: odd.latents(given, good or calls["BLIP3U_Decode"]["features"]),
         "CONDITIONING": lambda: odd.conditionings(given, good),

@@ -123,6 +123,14 @@ def pictures(given: Any) -> Iterator[Odd]:
     ]
 
 
+def growing_pictures(given: Any) -> Iterator[Odd]:
+    """Of a group of inputs: each odd picture on its first one, and nothing on any."""
+    yield from [(what, value, value != {}) for what, value, _ in DATA if what != "a tensor"]
+    for what, value, refused in pictures(given):
+        yield f"{what}, on the first", {"image_5": value}, refused
+    yield "nothing, on the first", {"image_5": None}, False
+
+
 def masks(given: Any) -> Iterator[Odd]:
     good = (image(1, 32, 40) > 0.5).float()
     yield from DATA
