@@ -1,5 +1,6 @@
 """A conversation on the canvas: its pictures lie in the output folder, its turns in the node."""
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,14 +60,20 @@ def picture_name(picture: Tensor) -> str:
 def picture_path(name: str) -> Path:
     """The file of such a name. Raises ValueError for one outside of the host's folders."""
     plain, base = folder_paths.annotated_filepath(str(name))
-    folder = Path(base or folder_paths.get_output_directory()).resolve()
-    path = (folder / plain).resolve()
-    if not path.is_relative_to(folder):
+    folder = _real_folder(base or folder_paths.get_output_directory())
+    path = os.path.realpath(os.path.join(folder, plain))
+    if not path.startswith(os.path.join(folder, "")):
         raise ValueError(
             f"the conversation names the picture {name!r}, expected one inside {folder}. Name "
             "pictures of the output, input or temp folder, such as 'a.png [input]'."
         )
-    return path
+    return Path(path)
+
+
+@lru_cache(maxsize=8)
+def _real_folder(folder: str) -> str:
+    """Links followed once: a long conversation names dozens of pictures in every turn."""
+    return os.path.realpath(folder)
 
 
 def named_picture(name: str) -> Tensor:
