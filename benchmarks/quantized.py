@@ -9,10 +9,9 @@ weights forgive less than trained ones.
 
 import argparse
 import json
-import math
 import random
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,48 +25,16 @@ from blip3u_core.language.context import Context, read_context
 from blip3u_core.language.prefill import prefill
 from blip3u_core.language.prompt import QUESTION_REQUEST
 from blip3u_core.pipeline import Pipeline
-from blip3u_core.weights.quantized import FORMATS, Quantizer
+from blip3u_core.weights.quantized import FORMATS
 from small_world.questions import QUESTIONS, ask
 from small_world.world import render, sample_scene
 
 from .meaning.model import MeaningModel, request_chat
 from .speed.models import RANDOM_TINY
-from .speed.stages import ModelWork, manifest, meta
+from .speed.sizes import KINDS, gigabytes, published_shapes
 
 TINY = Path(__file__).resolve().parents[1] / "models" / "blip3u-tiny"
-KINDS = ("bf16", *FORMATS)
 PARTS = {"llm": "LLM", "dit": "DiT", "unet": "decoder UNet"}
-Shapes = Mapping[str, tuple[int, ...]]
-
-
-def gigabytes(stage: str, shapes: Shapes, kind: str) -> float:
-    """Of a stage's weights in bfloat16, or as the converter writes them in `kind`."""
-    if kind == "bf16":
-        return 2 * sum(map(math.prod, shapes.values())) / 1e9
-    change = Quantizer(stage, kind, tied=stage == "llm" and "lm_head.weight" not in shapes)
-    written = (
-        entry
-        for name, shape in shapes.items()
-        for entry in change.entries(name, meta(*shape)).values()
-    )
-    return sum(math.prod(shape) * dtype.itemsize for dtype, shape in written) / 1e9
-
-
-def published_shapes(size: str) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Names and shapes by stage, as in our files."""
-    model = ModelWork(size)
-    everything = model.shapes("")
-    unet = manifest("decoder_unet")["keys"]
-    tied = model.manifest["config"]["tie_word_embeddings"]
-    return {
-        "llm": {
-            name: shape
-            for name, shape in everything.items()
-            if not name.startswith("model.dit.") and not (tied and name.startswith("lm_head"))
-        },
-        "dit": model.shapes("model.dit.model."),
-        "unet": {name: tuple(shape) for name, (shape, _) in unet.items()},
-    }
 
 
 def memory_table() -> list[str]:

@@ -5,7 +5,7 @@ From the same counted work as `benchmarks.speed.paper`; nothing of it was measur
 
 from collections.abc import Iterator
 
-from .paper import GPUS, Choice, StageCost, stages
+from .paper import BF16, GPUS, Choice, StageCost, stages
 from .stages import ANSWER_TOKENS, ModelWork
 
 H100 = GPUS[0]
@@ -17,7 +17,7 @@ GRIDS = {448: (32, 32), 1024: (74, 74)}  # patches of 14 pixels, in whole tokens
 def picture_seconds(decoder_steps: int) -> float:
     """A picture of 1024 x 1024 of the 8B on an H100, each with a prompt of its own."""
     choice = Choice("", decoder_steps=decoder_steps / 50)
-    return choice.seconds(choice.parts({("8b", False): stages("8b")}), H100, new_prompt=True)
+    return choice.seconds(choice.parts({("8b", BF16): stages("8b")}), H100, new_prompt=True)
 
 
 def caption_seconds(side: int) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from .counting import Work
+from .sizes import KINDS, Shapes, gigabytes, published_shapes, small_numbers
 from .stages import ANSWER_TOKENS, DECODER_STEPS, DIT_STEPS, DecoderWork, ModelWork
 
 COMPUTE_REACHED = 0.6  # of the dense peak, by good matrix products of these sizes
@@ -45,7 +46,7 @@ class StageCost:
     work: Work
     weight_bytes: float
     passes: int = 1
-    cast_bytes: float = 0.0  # fp8 storage: read 1, write 2, read 2 instead of reading 2
+    cast_bytes: float = 0.0  # moved at every pass beside what bf16 moves; less than 0: less
 
     @property
     def memory(self) -> float:
@@ -108,25 +109,49 @@ def works(size: str) -> dict[str, Work]:
     }
 
 
-def stages(size: str, fp8: bool = False) -> dict[str, StageCost]:
+@dataclass(frozen=True)
+class Form:
+    """How the matrices of layers are kept. `moved`: bytes a number and pass, beside bf16's two."""
+
+    name: str
+    moved: float = 0.0
+
+
+BF16 = Form("bf16")
+# On use the host casts a copy in bf16: read 1, write 2, read 2.
+FP8_STORAGE = Form("fp8 storage", 3.0)
+INT8 = Form("int8", -1.0)  # multiplied as they are
+# Cards before Blackwell make a copy in bf16 on use: read 0.56, write 2, read 2.
+NVFP4 = Form("nvfp4", 2.56)
+FORMS = (BF16, FP8_STORAGE, INT8, NVFP4)
+
+
+def weight_bytes(stage: str, shapes: Shapes, form: Form) -> tuple[float, float]:
+    """Of a stage's weights, and what every pass moves beside what it would in bf16."""
+    small = small_numbers(stage, shapes)
+    kept = gigabytes(stage, shapes, form.name if form.name in KINDS else "bf16") * GB
+    return kept - (small if form is FP8_STORAGE else 0), form.moved * small
+
+
+def stages(size: str, form: Form = BF16) -> dict[str, StageCost]:
     """All stages of "8b" or "4b", by a short name."""
-    model, decoder, work = ModelWork(size), DecoderWork(), works(size)
-    llm_fp8 = model.matrices("model.layers.") if fp8 else 0
-    dit_fp8 = model.matrices("model.dit.") if fp8 else 0
-    llm = 2 * model.llm_parameters - llm_fp8, 3.0 * llm_fp8
-    dit = 2 * model.dit_parameters - dit_fp8, 3.0 * dit_fp8
-    unet, vae = 2 * decoder.unet_parameters, 2 * decoder.vae_parameters
+    work = works(size)
+    costs = {
+        stage: weight_bytes(stage, shapes, form) for stage, shapes in published_shapes(size).items()
+    }
+    llm, dit, unet = costs["llm"], costs["dit"], costs["unet"]
+    vae = 2 * DecoderWork().vae_parameters
     made = {
         "tokens": ("LLM: visual tokens", 1, *llm),
         "answer": (f"LLM: VQA, {ANSWER_TOKENS} answer tokens", ANSWER_TOKENS, *llm),
         "plain": (f"DiT, {DIT_STEPS} steps, straightforward", DIT_STEPS, *dit),
         "dit": (f"DiT, {DIT_STEPS} steps", DIT_STEPS, *dit),
-        "unet": (f"decoder UNet, {DECODER_STEPS} steps", DECODER_STEPS, unet, 0.0),
+        "unet": (f"decoder UNet, {DECODER_STEPS} steps", DECODER_STEPS, *unet),
         "vae": ("VAE, 1024 x 1024", 1, vae, 0.0),
     }
     return {
-        key: StageCost(name, work[key], weight_bytes, passes, cast_bytes)
-        for key, (name, passes, weight_bytes, cast_bytes) in made.items()
+        key: StageCost(name, work[key], bytes_, passes, cast_bytes)
+        for key, (name, passes, bytes_, cast_bytes) in made.items()
     }
 
 
@@ -157,20 +182,23 @@ def graph_table(found: dict[str, StageCost]) -> Iterator[str]:
         yield f"| {stage.name} | " + " | ".join(cells) + " |"
 
 
+Known = dict[tuple[str, Form], dict[str, StageCost]]
+
+
 @dataclass(frozen=True)
 class Choice:
     """One way to run a text-to-image graph."""
 
     name: str
     size: str = "8b"
-    fp8: bool = False
+    form: Form = BF16
     plain_dit: bool = False
     graphs: bool = False
     dit_steps: float = 1.0  # of 30
     decoder_steps: float = 1.0  # of 50, counting a step without guidance as half of one
 
-    def parts(self, known: dict[tuple[str, bool], dict[str, StageCost]]) -> dict[str, StageCost]:
-        found = known[self.size, self.fp8]
+    def parts(self, known: Known) -> dict[str, StageCost]:
+        found = known[self.size, self.form]
         return {
             "tokens": found["tokens"],
             "dit": found["plain" if self.plain_dit else "dit"],
@@ -194,7 +222,7 @@ CHOICES = (
     Choice("bf16"),
     Choice("bf16, straightforward DiT", plain_dit=True),
     Choice("bf16, CUDA graphs", graphs=True),
-    Choice("fp8 storage", fp8=True),
+    Choice("fp8 storage", form=FP8_STORAGE),
     Choice("bf16, 20 DiT steps", dit_steps=20 / 30),
     Choice("bf16, 25 decoder steps", decoder_steps=0.5),
     Choice("bf16, guidance in the first half of the decoder", decoder_steps=0.75),
@@ -202,12 +230,14 @@ CHOICES = (
     Choice("bf16, decoder fast, CUDA graphs", graphs=True, decoder_steps=0.28),
     # Deep Cache 2, depth 3: half of its evaluations cost 0.066 of a full one, by decoder_quality.
     Choice("bf16, decoder fast, Deep Cache", decoder_steps=0.149),
+    Choice("int8, decoder fast, Deep Cache", form=INT8, decoder_steps=0.149),
+    Choice("nvfp4, decoder fast, Deep Cache", form=NVFP4, decoder_steps=0.149),
     Choice("4B, bf16", size="4b"),
-    Choice("4B, fp8 storage", size="4b", fp8=True),
+    Choice("4B, fp8 storage", size="4b", form=FP8_STORAGE),
 )
 
 
-def choice_table(known: dict[tuple[str, bool], dict[str, StageCost]]) -> Iterator[str]:
+def choice_table(known: Known) -> Iterator[str]:
     names = " | ".join(f"{card.name}: new prompt | new seed" for card in GPUS)
     yield f"| text to image, 1024 x 1024 | largest stage GB | {names} |"
     yield "|---|--:|" + "--:|--:|" * len(GPUS)
@@ -220,14 +250,13 @@ def choice_table(known: dict[tuple[str, bool], dict[str, StageCost]]) -> Iterato
         yield f"| {choice.name} | {largest:.1f} | " + " | ".join(times) + " |"
 
 
-def answer_table(known: dict[tuple[str, bool], dict[str, StageCost]]) -> Iterator[str]:
+def answer_table(known: Known) -> Iterator[str]:
     yield "| answer of 64 tokens | LLM GB | " + " | ".join(card.name for card in GPUS) + " |"
     yield "|---|--:|" + "--:|" * len(GPUS)
-    for (size, fp8), found in known.items():
+    for (size, form), found in known.items():
         stage = found["answer"]
         times = " | ".join(duration(stage.seconds(card)) for card in GPUS)
-        name = f"{size.upper()}, {'fp8 storage' if fp8 else 'bf16'}"
-        yield f"| {name} | {stage.memory / GB:.1f} | {times} |"
+        yield f"| {size.upper()}, {form.name} | {stage.memory / GB:.1f} | {times} |"
 
 
 def duration(seconds: float) -> str:
@@ -237,14 +266,14 @@ def duration(seconds: float) -> str:
 
 
 def main() -> None:
-    known = {(size, fp8): stages(size, fp8) for size in ("8b", "4b") for fp8 in (False, True)}
+    known = {(size, form): stages(size, form) for size in ("8b", "4b") for form in FORMS}
     for size in ("8b", "4b"):
         print(f"\n### {size.upper()}: work, one picture, bf16\n")
-        print("\n".join(work_table(known[size, False])))
+        print("\n".join(work_table(known[size, BF16])))
         print(f"\n### {size.upper()}: expected time in bf16, eager\n")
-        print("\n".join(time_table(known[size, False])))
+        print("\n".join(time_table(known[size, BF16])))
     print("\n### What CUDA graphs buy, 4B (all of it in bf16)\n")
-    print("\n".join(graph_table(known["4b", False])))
+    print("\n".join(graph_table(known["4b", BF16])))
     print("\n### What each option buys\n")
     print("\n".join(choice_table(known)))
     print("\n### Answers about a picture\n")

@@ -73,14 +73,6 @@ class ModelWork:
     def dit_parameters(self) -> int:
         return self.parameters("model.dit.")
 
-    def matrices(self, prefix: str) -> int:
-        """Numbers in the 2-D weights of layers: what fp8 storage shrinks."""
-        return sum(
-            math.prod(shape)
-            for key, (shape, _) in self.manifest["keys"].items()
-            if key.startswith(prefix) and ".layers." in key and len(shape) == 2
-        )
-
     @cached_property
     def text_config(self) -> TextConfig:
         return TextConfig.from_dict(self.manifest["config"])

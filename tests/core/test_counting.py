@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.speed import million
 from benchmarks.speed.counting import count, real_bytes
 from benchmarks.speed.paper import GPUS, StageCost
+from benchmarks.speed.sizes import published_shapes, small_numbers
 from benchmarks.speed.stages import ModelWork, meta
 from blip3u_core.features.config import NextDiTConfig
 from blip3u_core.features.nextdit import NextDiT
@@ -105,14 +106,17 @@ def test_flops_of_a_dit_step_follow_the_formula(model: ModelWork):
 
 def test_flops_of_reading_are_two_per_weight_and_token(model: ModelWork):
     length = 104
-    weights = model.matrices("model.layers.")
+    weights = small_numbers("llm", published_shapes(model.name)["llm"])
     attention = 4 * length * length * model.text_config.hidden_size * 28
     assert model.read(length).flops == 2 * length * weights + attention
 
 
 def test_an_answers_token_moves_all_weights_of_the_text_model_once(model: ModelWork):
     config = model.text_config
-    weights = model.matrices("model.layers.") + config.vocab_size * config.hidden_size
+    weights = (
+        small_numbers("llm", published_shapes(model.name)["llm"])
+        + config.vocab_size * config.hidden_size
+    )
     assert model.answer_token().num_bytes == pytest.approx(2 * weights, rel=0.03)
 
 
