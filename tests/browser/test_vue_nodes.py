@@ -28,6 +28,11 @@ OVERLAPS = """() => {
 }"""
 
 
+def version_of(canvas: Canvas) -> list[int]:
+    version = canvas.page.evaluate("() => window.__COMFYUI_FRONTEND_VERSION__")
+    return [int(part) for part in version.split(".")[:2]]
+
+
 @pytest.fixture(scope="module")
 def keyboard(canvas: Canvas, host: Host) -> Iterator[Keyboard]:
     before = canvas.page.evaluate("name => app.extensionManager.setting.get(name)", SETTING)
@@ -36,6 +41,8 @@ def keyboard(canvas: Canvas, host: Host) -> Iterator[Keyboard]:
         with open_tab(canvas) as tab:
             if not tab.page.evaluate("() => Boolean(LiteGraph.vueNodesMode)"):
                 pytest.skip(f"this frontend has no {SETTING}: no Nodes 2.0 to test")
+            if version_of(tab) < [1, 32]:
+                pytest.skip("the first trial of Nodes 2.0 leaves out the widgets of packs")
             keyboard = Keyboard(tab)
             keyboard.begin_with(converse_graph())
             tab.page.locator("[data-node-id] .b3u-chat").wait_for()
@@ -83,9 +90,8 @@ def test_the_wheel_scrolls_the_conversation(keyboard: Keyboard) -> None:
 
 def test_no_node_of_a_template_lies_on_another(keyboard: Keyboard) -> None:
     page, found = keyboard.page, {}
-    version = page.evaluate("() => window.__COMFYUI_FRONTEND_VERSION__")
-    if [int(part) for part in version.split(".")[:2]] < [1, 40]:
-        pytest.skip(f"frontend {version} gives its pictures other heights (a beta of Nodes 2.0)")
+    if version_of(keyboard.canvas) < [1, 40]:
+        pytest.skip("this beta of Nodes 2.0 gives its pictures other heights")
     for file in sorted((REPOSITORY / "workflows").glob("*.json")):
         workflow = json.loads(file.read_text("utf-8"))
         keyboard.canvas.load(workflow)
