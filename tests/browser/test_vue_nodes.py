@@ -65,6 +65,8 @@ def test_draw_ask_and_undo(keyboard: Keyboard) -> None:
 
 
 def test_the_chat_takes_the_room_that_the_node_has(keyboard: Keyboard) -> None:
+    if [1, 33] <= version_of(keyboard.canvas) < [1, 40]:
+        pytest.skip("this beta of Nodes 2.0 leaves a pack's widget at its least height (1.35.9)")
     workflow = keyboard.canvas.serialized()
     for node in workflow["nodes"]:
         if node["type"] == "BLIP3U_Converse":
