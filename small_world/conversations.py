@@ -233,6 +233,11 @@ def conversation_sample(rng: random.Random, split: str = "train") -> Sample:
     make = brought_picture if rng.random() < 0.15 else sample_conversation
     steps = make(rng, split, rng.choice((1, 2, 3, 3, 4, 5, 5)))
     drawn = [i for i, step in enumerate(steps) if step.scene is not None]
+    return ended(rng, steps, drawn)
+
+
+def ended(rng: random.Random, steps: list[Step], drawn: list[int]) -> Sample:
+    """Two of five learn all the answers, three draw one of the pictures of `drawn`."""
     if drawn and rng.random() < 0.6:
         last = rng.choice(drawn)
         turns = [turn for step in steps[:last] for turn in (step.message, step.answer)]

@@ -16,6 +16,7 @@ from small_world.conversations import (
     draw_step,
     drawing,
     edit_step,
+    ended,
     refuse_step,
     say,
 )
@@ -168,18 +169,6 @@ def picture_step(rng: random.Random, split: str, count: int | None, after_pictur
         step = draw_step(rng, split, True, after_picture)
         if count in (None, len(step.scene.objects)):
             return step
-
-
-def ended(rng: random.Random, steps: list[Step], drawn: list[int]) -> Sample:
-    """Two of five learn all the answers, three draw one of the pictures of `drawn`."""
-    if drawn and rng.random() < 0.6:
-        last = rng.choice(drawn)
-        turns = [turn for step in steps[:last] for turn in (step.message, step.answer)]
-        end = steps[last]
-        turns.append(end.message)
-        return dialogue_sample("converse", turns, end.scene, end.names, anew=end.anew)
-    turns = [turn for step in steps for turn in (step.message, step.answer)]
-    return dialogue_sample("converse", turns)
 
 
 def emptied_sample(rng: random.Random, split: str = "train") -> Sample:
