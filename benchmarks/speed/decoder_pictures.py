@@ -90,27 +90,24 @@ class Work:
                 (1, config["projection_class_embeddings_input_dim"]),
             )
         ]
-        self.kept: list[Tensor] = []
-        self.full = self._flops(1, None)
+        self.full = self._flops(self.unet)
 
     def relative(self, rows: Counter[str], depth: int) -> float:
         """Of the evaluations of one picture, relative to those of the reference."""
-        outer = self._flops(depth, self._inner(depth)) if depth else 0
-        flops = rows["full"] * self.full + rows["outer"] * outer
+        flops = rows["full"] * self.full + rows["outer"] * self._outer(depth)
         return flops / (REFERENCE.steps * GUIDED_ROWS * self.full)
 
-    def _inner(self, depth: int) -> Tensor:
-        self._flops(depth, None)
-        return self.kept[-1]
+    def _outer(self, depth: int) -> int:
+        if not depth:
+            return 0
+        view = self.views.View(self.unet, depth)
+        self._flops(view.full)
+        view.given.features = view.kept.features
+        return self._flops(view.outer)
 
-    def _flops(self, depth: int, features: Tensor | None) -> int:
+    def _flops(self, unet: Any) -> int:
         x, *rest = self.inputs
-        view = (
-            self.views.keeping_view(self.unet, depth, self.kept.append)
-            if features is None
-            else self.views.outer_view(self.unet, depth, features)
-        )
-        return count(lambda: view._forward(x, *rest, None, dict(self.attention))).flops
+        return count(lambda: unet._forward(x, *rest, None, dict(self.attention))).flops
 
 
 class Bench:

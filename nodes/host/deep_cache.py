@@ -8,10 +8,10 @@ The host's own forward pass runs both times, over a copy of the UNet's list of b
 
 import copy
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import comfy.model_patcher
 import torch
@@ -23,6 +23,9 @@ from torch import Tensor, nn
 from .parts import present
 
 KEY = "blip3u_deep_cache"
+
+# Bookkeeping stays out of graphs: torch.compile would compile it anew with every sampling.
+outside_graphs = torch.compiler.disable
 
 RowKey = tuple[Any, ...]
 
@@ -55,9 +58,10 @@ def with_deep_cache(patcher: ModelPatcher, settings: DeepCacheSettings) -> Model
             "at either end, and those that are left are what is reused. Lower depth."
         )
     patched = patcher.clone()
+    evaluate = partial(_evaluate, Views(settings.depth))
     for kind, wrapper in (
         (WrappersMP.OUTER_SAMPLE, partial(_remember_one_sampling, settings)),
-        (WrappersMP.DIFFUSION_MODEL, _evaluate),
+        (WrappersMP.DIFFUSION_MODEL, outside_graphs(evaluate, recursive=False)),
     ):
         patched.remove_wrappers_with_key(kind, KEY)
         patched.add_wrapper_with_key(kind, KEY, wrapper)
@@ -85,11 +89,12 @@ class Sampling:
     seen: Counter[Any] = field(default_factory=Counter)  # conditions since it began
     in_range: bool = True
 
-    def keys(self, options: dict[str, Any]) -> list[RowKey]:
-        """One key for each condition of a call.
+    @outside_graphs
+    def keys(self, options: dict[str, Any], rows: int) -> list[RowKey]:
+        """One key for each condition of a call; one for all where its rows do not divide so.
 
-        A condition that comes again within an evaluation, as for another tile, another window of
-        frames or perturbed guidance, is told apart by its number.
+        A condition that comes again within an evaluation, as for another tile, another part of a
+        batch, another window of frames or perturbed guidance, is told apart by its number.
         """
         sigmas = options["sigmas"]
         if sigmas is not self.evaluated:
@@ -97,12 +102,16 @@ class Sampling:
             self.seen.clear()
             whole = (self.settings.start_percent, self.settings.end_percent) == (0.0, 1.0)
             self.in_range = whole or self.end_sigma <= float(sigmas[0]) <= self.start_sigma
+        conditions = options["uuids"]
+        if rows % len(conditions):
+            conditions = [tuple(conditions)]
         keys = []
-        for condition in options["uuids"]:
+        for condition in conditions:
             keys.append((condition, self.seen[condition]))
             self.seen[condition] += 1
         return keys
 
+    @outside_graphs
     def recall(self, keys: list[RowKey], rows: Tensor) -> Tensor | None:
         """What is kept for these rows (B, L, H, W), or None if a full evaluation is due."""
         shape = (len(rows) // len(keys), *rows.shape[1:])
@@ -118,10 +127,11 @@ class Sampling:
             kept.served += 1
         return torch.cat([kept.features for kept in ready])
 
+    @outside_graphs
     def keep(self, keys: list[RowKey], rows: Tensor, features: Tensor) -> None:
         shape = (len(rows) // len(keys), *rows.shape[1:])
         for key, part in zip(keys, features.chunk(len(keys)), strict=True):
-            self.kept[key] = Kept(part.clone(), shape)  # patches change what follows in place
+            self.kept[key] = Kept(part.clone(), shape)  # CUDA graphs overwrite their outputs
 
 
 def _remember_one_sampling(
@@ -142,6 +152,7 @@ def _remember_one_sampling(
 
 
 def _evaluate(
+    views: "Views",
     executor: WrapperExecutor,
     x: Tensor,
     timesteps: Tensor | None = None,
@@ -156,41 +167,41 @@ def _evaluate(
     sampling: Sampling | None = options.get(KEY)
     if sampling is None or not options.get("uuids"):
         return executor(x, timesteps, context, y, control, options, **kwargs)
-    unet: Any = executor.class_obj
-    depth, keys = sampling.settings.depth, sampling.keys(options)
+    view, keys = views.of(executor.class_obj), sampling.keys(options, len(x))
     features = sampling.recall(keys, x)
-    if features is None:
-        view = keeping_view(unet, depth, lambda kept: sampling.keep(keys, x, kept))
-    else:
-        view, control = outer_view(unet, depth, features), _outer_control(unet, depth, control)
+    unet = view.full if features is None else view.outer
+    if features is not None:
+        control = view.outer_control(control)
     rest = WrapperExecutor.new_class_executor(
-        view._forward, view, executor.wrappers, executor.idx + 1
+        unet._forward, unet, executor.wrappers, executor.idx + 1
     )
-    result: Tensor = rest.execute(x, timesteps, context, y, control, options, **kwargs)
+    view.given.features = features
+    try:
+        result: Tensor = rest.execute(x, timesteps, context, y, control, options, **kwargs)
+        if view.kept.features is not None:
+            sampling.keep(keys, x, view.kept.features)
+    finally:
+        view.given.features = view.kept.features = None
     return result
 
 
 class _Keep(nn.Module):
-    """Passes on what enters, and shows it."""
+    """Passes on what enters, and keeps a copy: patches change what follows in place."""
 
-    def __init__(self, show: Callable[[Tensor], None]) -> None:
-        super().__init__()
-        self.show = show
+    features: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        self.show(x)
+        self.features = x.clone()
         return x
 
 
 class _Give(nn.Module):
     """Gives features in place of what enters."""
 
-    def __init__(self, features: Tensor) -> None:
-        super().__init__()
-        self.features = features
+    features: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.features.to(x)
+        return x if self.features is None else self.features.to(x)
 
 
 class _Idle(nn.Module):
@@ -200,53 +211,65 @@ class _Idle(nn.Module):
         return x[:, :1]
 
 
-def keeping_view(unet: Any, depth: int, show: Callable[[Tensor], None]) -> Any:
-    """The UNet as it is, but for one more layer that shows what enters the last `depth` blocks."""
-    blocks = list(unet.output_blocks)
-    last = len(blocks) - depth - 1
-    blocks[last] = nn.Sequential(*blocks[last], _Keep(show))
-    return _with_blocks(unet, output_blocks=nn.ModuleList(blocks))
+class View:
+    """A UNet as it is, with what enters its last `depth` blocks kept; and without its inner blocks.
 
-
-def outer_view(unet: Any, depth: int, features: Tensor) -> Any:
-    """The UNet's first and last `depth` blocks, with `features` entering the last ones.
-
-    Every block keeps its number, which patches and controls go by.
+    Without them, `given` enters the last ones. Every block keeps its number, which patches and
+    controls go by.
     """
-    idle = nn.Sequential(_Idle())
-    first, last = list(unet.input_blocks), list(unet.output_blocks)
-    inner = len(last) - depth
-    return _with_blocks(
-        unet,
-        input_blocks=nn.ModuleList([*first[:depth], *[idle] * (len(first) - depth)]),
-        middle_block=idle,
-        output_blocks=nn.ModuleList(
-            [*[idle] * (inner - 1), nn.Sequential(_Give(features)), *last[inner:]]
-        ),
-    )
+
+    def __init__(self, unet: Any, depth: int) -> None:
+        self.kept, self.given, idle = _Keep(), _Give(), nn.Sequential(_Idle())
+        first, last = list(unet.input_blocks), list(unet.output_blocks)
+        self.depth, self.inner = depth, len(last) - depth
+        before = nn.Sequential(*last[self.inner - 1], self.kept)
+        self.full = _with_blocks(
+            unet,
+            output_blocks=nn.ModuleList([*last[: self.inner - 1], before, *last[self.inner :]]),
+        )
+        self.outer = _with_blocks(
+            unet,
+            input_blocks=nn.ModuleList([*first[:depth], *[idle] * (len(first) - depth)]),
+            middle_block=idle,
+            output_blocks=nn.ModuleList(
+                [*[idle] * (self.inner - 1), nn.Sequential(self.given), *last[self.inner :]]
+            ),
+        )
+
+    @outside_graphs
+    def outer_control(self, control: dict[str, list] | None) -> dict[str, list] | None:
+        """A control's residuals, without those of idle blocks; the host pops them from the end."""
+        if control is None:
+            return None
+        idle = {
+            "input": lambda block: block >= self.depth,
+            "middle": lambda _: True,
+            "output": lambda block: block < self.inner,
+        }
+        return {
+            name: [
+                None if name in idle and idle[name](len(values) - 1 - i) else value
+                for i, value in enumerate(values)
+            ]
+            for name, values in control.items()
+        }
+
+
+class Views:
+    """One view of every UNet that comes: the same objects in every evaluation, compiled once."""
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        self.known: WeakKeyDictionary[nn.Module, View] = WeakKeyDictionary()
+
+    @outside_graphs
+    def of(self, unet: Any) -> View:
+        if unet not in self.known:
+            self.known[unet] = View(unet, self.depth)
+        return self.known[unet]
 
 
 def _with_blocks(unet: Any, **blocks: nn.Module) -> Any:
     view = copy.copy(unet)
     view._modules = {**unet._modules, **blocks}
     return view
-
-
-def _outer_control(
-    unet: Any, depth: int, control: dict[str, list] | None
-) -> dict[str, list] | None:
-    """A control's residuals, without those of idle blocks; the host pops them from the end."""
-    if control is None:
-        return None
-    idle = {
-        "input": lambda block: block >= depth,
-        "middle": lambda _: True,
-        "output": lambda block: block < len(unet.output_blocks) - depth,
-    }
-    return {
-        name: [
-            None if name in idle and idle[name](len(values) - 1 - i) else value
-            for i, value in enumerate(values)
-        ]
-        for name, values in control.items()
-    }

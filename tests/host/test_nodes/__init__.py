@@ -18,8 +18,10 @@ from safetensors.torch import load_file, save_file
 from server import PromptServer
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from .alive import TestAlive
 from .newest import LazyLayers, Previews, TestPeek
 from .twice import TestTwice
+from .unets import TestBatches, TestCompile, TestControl, TestParts, TestUNet
 
 FILE = [io.String.Input("file"), io.String.Input("key")]
 
@@ -332,6 +334,12 @@ class TestExtension(ComfyExtension):
             TestPeek,
             TestSave,
             TestTwice,
+            TestAlive,
+            TestUNet,
+            TestControl,
+            TestParts,
+            TestCompile,
+            TestBatches,
         ]
 
 

@@ -17,7 +17,8 @@ class TestTwice(io.ComfyNode):
     @classmethod
     def execute(cls) -> io.NodeOutput:
         def sample(model, x, sigmas, extra_args, callback, disable):
-            first, second = (model(x, sigmas[:1].clone(), **extra_args) for _ in range(2))
+            sigma = sigmas[:1]
+            first, second = (model(x, sigma.repeat(len(x)), **extra_args) for _ in range(2))
             return torch.cat([second, first], dim=2)
 
         return io.NodeOutput(comfy.samplers.KSAMPLER(sample))
