@@ -1,4 +1,4 @@
-"""Deep Cache: fewer of a UNet's blocks in most steps."""
+"""Deep Cache: fewer of a UNet's blocks in most steps, and no cross-attention in the late ones."""
 
 from comfy_api.v0_0_2 import io
 
@@ -6,9 +6,16 @@ from .checks import CheckedNode
 from .host.deep_cache import DeepCacheSettings, with_deep_cache
 
 
-def _percent(name: str, default: float, tooltip: str) -> io.Input:
+def _percent(name: str, default: float, tooltip: str, optional: bool = False) -> io.Input:
     return io.Float.Input(
-        name, default=default, min=0.0, max=1.0, step=0.01, round=0.001, tooltip=tooltip
+        name,
+        default=default,
+        min=0.0,
+        max=1.0,
+        step=0.01,
+        round=0.001,
+        optional=optional,
+        tooltip=tooltip,
     )
 
 
@@ -31,7 +38,7 @@ class DeepCache(CheckedNode):
                     min=1,
                     max=100,
                     tooltip="Every so many evaluations one is full, and the inner features of it "
-                    "serve the others. 1 changes nothing.",
+                    "serve the others. 1 reuses none.",
                 ),
                 io.Int.Input(
                     "depth",
@@ -49,6 +56,13 @@ class DeepCache(CheckedNode):
                 _percent(
                     "end_percent", 1.0, "Nothing is reused after this part of the noise schedule."
                 ),
+                _percent(
+                    "cross_attention_end_percent",
+                    1.0,
+                    "After this part of the noise schedule cross-attention is no longer computed: "
+                    "what it gave last serves (T-GATE). 1 computes it always.",
+                    optional=True,
+                ),
             ],
             outputs=[
                 io.Model.Output(
@@ -58,8 +72,12 @@ class DeepCache(CheckedNode):
         )
 
     @classmethod
-    def execute(cls, model, interval, depth, start_percent, end_percent) -> io.NodeOutput:
-        settings = DeepCacheSettings(interval, depth, start_percent, end_percent)
+    def execute(
+        cls, model, interval, depth, start_percent, end_percent, cross_attention_end_percent=1.0
+    ) -> io.NodeOutput:
+        settings = DeepCacheSettings(
+            interval, depth, start_percent, end_percent, cross_attention_end_percent
+        )
         return io.NodeOutput(with_deep_cache(model, settings))
 
 

@@ -6,8 +6,10 @@ vision tower whether the features that were asked for are seen again.
 
 import json
 from collections import Counter
+from functools import cache
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -69,11 +71,18 @@ def psnr(pictures: Tensor, wanted: Tensor) -> float:
     return float((-10 * squares.mean((1, 2, 3)).clamp_min(1e-12).log10()).mean())
 
 
+class Evaluation(NamedTuple):
+    """What an evaluation takes over instead of computing it."""
+
+    inner_features: bool = False
+    cross_attention: bool = False
+
+
 class Work:
-    """FLOPs of a UNet for one row: of a full evaluation, and of one that reuses."""
+    """FLOPs of a UNet for one row: of a full evaluation, and of those that reuse."""
 
     def __init__(self, config: dict[str, Any], grid: int) -> None:
-        self.views = pack_module("nodes.host.deep_cache")
+        self.views = pack_module("nodes.host.unet_view")
         decoder, layers = pack_module("nodes.host.decoder"), pack_module("nodes.host.layers")
         read = pack_module("blip3u_core.decoder.unet_config").UNetConfig.from_json(config)
         host_config = pack_module("nodes.host.unet_config").host_unet_config(read)
@@ -90,20 +99,22 @@ class Work:
                 (1, config["projection_class_embeddings_input_dim"]),
             )
         ]
-        self.full = self._flops(self.unet)
+        self.reference = REFERENCE.steps * GUIDED_ROWS * self._evaluations(1)[Evaluation()]
 
-    def relative(self, rows: Counter[str], depth: int) -> float:
+    def relative(self, rows: Counter[Evaluation], depth: int) -> float:
         """Of the evaluations of one picture, relative to those of the reference."""
-        flops = rows["full"] * self.full + rows["outer"] * self._outer(depth)
-        return flops / (REFERENCE.steps * GUIDED_ROWS * self.full)
+        flops = self._evaluations(max(depth, 1))
+        return sum(number * flops[kind] for kind, number in rows.items()) / self.reference
 
-    def _outer(self, depth: int) -> int:
-        if not depth:
-            return 0
-        view = self.views.View(self.unet, depth)
+    @cache  # noqa: B019 - two of these, for one run
+    def _evaluations(self, depth: int) -> dict[Evaluation, int]:
+        """FLOPs of each kind of evaluation of one row."""
+        view = self.views.View(self.unet, depth, cross_attention=True)
         self._flops(view.full)
-        view.given.features = view.kept.features
-        return self._flops(view.outer)
+        features, attention = view.kept.passed, [kept.passed for kept in view.kept_attention]
+        view.give(features, attention)
+        kinds = [Evaluation(*kind) for kind in product((False, True), repeat=2)]
+        return {kind: self._flops(view.unet(*kind)) for kind in kinds}
 
     def _flops(self, unet: Any) -> int:
         x, *rest = self.inputs
@@ -126,16 +137,12 @@ class Bench:
         self.grid = self.features.shape[-1]
 
     @torch.inference_mode()
-    def draw(self, setting: Setting, cases: int) -> tuple[Tensor, Counter[str]]:
-        """Pictures (B, H, W, 3), and how many rows of the UNet each took: full and outer ones."""
+    def draw(self, setting: Setting, cases: int) -> tuple[Tensor, Counter[Evaluation]]:
+        """Pictures (B, H, W, 3), and how many rows of the UNet each took, by kind."""
         drawing = pack_module("nodes.host.drawing")
         canvas = pack_module("nodes.host.canvas").Canvas()
         patched = self._patched(setting)
-        unet, rows = patched.model.diffusion_model, Counter()
-        hooks = [
-            module.register_forward_pre_hook(_counter(rows, name))
-            for name, module in (("full", unet.middle_block[0]), ("all", unet.out))
-        ]
+        rows, hooks = count_rows(patched.model.diffusion_model)
         pictures = []
         for part in range(0, cases, BATCH):
             features = self.features[part : min(part + BATCH, cases)]
@@ -152,14 +159,15 @@ class Bench:
             )
         for hook in hooks:
             hook.remove()
-        full, total = rows["full"] / cases, rows["all"] / cases
-        return torch.cat(pictures).cpu(), Counter(full=full, outer=total - full)
+        per_picture = Counter({kind: number / cases for kind, number in rows.items()})
+        return torch.cat(pictures).cpu(), per_picture
 
     def _patched(self, setting: Setting) -> Any:
         decoder = self.decoder
-        if setting.depth:
-            cache = self.nodes["BLIP3U_DeepCache"]
-            (decoder,) = cache.execute(decoder, setting.interval, setting.depth, 0.0, 1.0).args
+        if setting.depth or setting.attention < 1:
+            cache = self.nodes["BLIP3U_DeepCache"].execute
+            depth = max(setting.depth, 1)
+            (decoder,) = cache(decoder, setting.interval, depth, 0.0, 1.0, setting.attention).args
         if setting.easy_cache:
             from comfy_extras.nodes_easycache import EasyCacheNode
 
@@ -176,11 +184,21 @@ class Bench:
         return float(F.cosine_similarity(seen.flatten(1), self.features.flatten(1)).mean())
 
 
-def _counter(rows: Counter, name: str) -> Any:
-    def note(_module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        rows[name] += len(inputs[0])
+def count_rows(unet: Any) -> tuple[Counter[Evaluation], list[Any]]:
+    """Counts every evaluation's rows by what it leaves out; and the hooks that do so."""
+    rows: Counter[Evaluation] = Counter()
+    worked: set[str] = set()
 
-    return note
+    def note(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if module is not unet.out:
+            worked.add("inner" if module is unet.middle_block[0] else "attention")
+            return
+        rows[Evaluation("inner" not in worked, "attention" not in worked)] += len(inputs[0])
+        worked.clear()
+
+    attentions = (m for name, m in unet.named_modules() if name.endswith("attn2.to_q"))
+    watched = (unet.middle_block[0], unet.out, *attentions)
+    return rows, [module.register_forward_pre_hook(note) for module in watched]
 
 
 def guided_until(patcher: Any, part: float) -> Any:

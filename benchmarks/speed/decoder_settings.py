@@ -18,12 +18,15 @@ class Setting:
     depth: int = 0
     guided: float = 1.0  # guidance until this part of the schedule
     easy_cache: float = 0.0  # its threshold
+    attention: float = 1.0  # cross-attention until this part of the schedule
     name: str = ""
 
     def __str__(self) -> str:
         words = [f"{self.sampler_name}, {self.scheduler}, {self.steps}"]
         if self.depth:
             words.append(f"Deep Cache {self.interval}, depth {self.depth}")
+        if self.attention < 1:
+            words.append(f"cross-attention until {self.attention:.0%}")
         if self.guided < 1:
             words.append(f"guidance until {self.guided:.0%}")
         if self.easy_cache:
@@ -42,10 +45,12 @@ SETTINGS = (
     Setting(14, guided=0.5),
     Setting(20, easy_cache=0.1, name="fine"),
     Setting(13, "dpmpp_2m", "exponential", name="lean"),
+    Setting(13, "dpmpp_2m", "exponential", attention=0.5),
     Setting(14, depth=2, interval=2, name="fast, cached"),
     Setting(14, depth=3, interval=3),
     Setting(14, depth=3, interval=4),
     Setting(13, "dpmpp_2m", "exponential", depth=3, interval=3, name="lean, cached"),
+    Setting(13, "dpmpp_2m", "exponential", depth=3, interval=3, attention=0.5, name="lean, gated"),
 )
 
 

@@ -1,43 +1,51 @@
-"""DeepCache (Ma et al. 2023): a UNet's inner features serve several steps, its outer blocks all.
+"""What a UNet has computed serves later steps: its inner features, its cross-attention.
 
+DeepCache (Ma et al. 2023)
 full evaluation    the features that enter the last `depth` output blocks are kept
 reuse              the first and last `depth` blocks alone, on the kept features
 
-The host's own forward pass runs both times, over a copy of the UNet's list of blocks.
+T-GATE (Zhang et al. 2024), without its end of guidance
+late evaluations   every cross-attention gives what it gave last before
+
+The host's own forward pass runs each time, over a view of the UNet.
 """
 
-import copy
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import comfy.model_patcher
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrapperExecutor, WrappersMP
-from torch import Tensor, nn
+from torch import Tensor
 
 from .parts import present
+from .unet_view import View, Views, outside_graphs
 
 KEY = "blip3u_deep_cache"
-
-# Bookkeeping stays out of graphs: torch.compile would compile it anew with every sampling.
-outside_graphs = torch.compiler.disable
 
 RowKey = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class DeepCacheSettings:
-    """Every `interval`-th evaluation is a full one; so are all outside of the two percentages."""
+    """Every `interval`-th evaluation is a full one; so are all outside of the two percentages.
+
+    Cross-attention is computed up to its own percentage.
+    """
 
     interval: int
     depth: int  # blocks at either end that work in every evaluation
     start_percent: float
     end_percent: float
+    cross_attention_end_percent: float = 1.0
+
+    @property
+    def spares_attention(self) -> bool:
+        return self.cross_attention_end_percent < 1.0
 
 
 def with_deep_cache(patcher: ModelPatcher, settings: DeepCacheSettings) -> ModelPatcher:
@@ -58,7 +66,7 @@ def with_deep_cache(patcher: ModelPatcher, settings: DeepCacheSettings) -> Model
             "at either end, and those that are left are what is reused. Lower depth."
         )
     patched = patcher.clone()
-    evaluate = partial(_evaluate, Views(settings.depth))
+    evaluate = partial(_evaluate, Views(settings.depth, settings.spares_attention))
     for kind, wrapper in (
         (WrappersMP.OUTER_SAMPLE, partial(_remember_one_sampling, settings)),
         (WrappersMP.DIFFUSION_MODEL, outside_graphs(evaluate, recursive=False)),
@@ -78,16 +86,27 @@ class Kept:
 
 
 @dataclass
+class Attended:
+    """The results of all cross-attentions for one condition's pictures."""
+
+    shape: tuple[int, ...]  # of the pictures' latents
+    results: dict[int, Tensor] = field(default_factory=dict)  # by number; each (B, L, C)
+
+
+@dataclass
 class Sampling:
     """What is kept during one sampling, by condition."""
 
     settings: DeepCacheSettings
     start_sigma: float
     end_sigma: float
+    attention_end_sigma: float
     kept: dict[RowKey, Kept] = field(default_factory=dict)
+    attended: dict[RowKey, Attended] = field(default_factory=dict)
     evaluated: Tensor | None = None  # the host's sigmas of this evaluation, the object itself
     seen: Counter[Any] = field(default_factory=Counter)  # conditions since it began
     in_range: bool = True
+    is_late: bool = False
 
     @outside_graphs
     def keys(self, options: dict[str, Any], rows: int) -> list[RowKey]:
@@ -100,8 +119,7 @@ class Sampling:
         if sigmas is not self.evaluated:
             self.evaluated = sigmas
             self.seen.clear()
-            whole = (self.settings.start_percent, self.settings.end_percent) == (0.0, 1.0)
-            self.in_range = whole or self.end_sigma <= float(sigmas[0]) <= self.start_sigma
+            self._place(sigmas)
         conditions = options["uuids"]
         if rows % len(conditions):
             conditions = [tuple(conditions)]
@@ -114,7 +132,7 @@ class Sampling:
     @outside_graphs
     def recall(self, keys: list[RowKey], rows: Tensor) -> Tensor | None:
         """What is kept for these rows (B, L, H, W), or None if a full evaluation is due."""
-        shape = (len(rows) // len(keys), *rows.shape[1:])
+        shape = _shape(keys, rows)
         found = [self.kept.get(key) for key in keys]
         ready = [
             kept
@@ -128,10 +146,47 @@ class Sampling:
         return torch.cat([kept.features for kept in ready])
 
     @outside_graphs
-    def keep(self, keys: list[RowKey], rows: Tensor, features: Tensor) -> None:
-        shape = (len(rows) // len(keys), *rows.shape[1:])
-        for key, part in zip(keys, features.chunk(len(keys)), strict=True):
-            self.kept[key] = Kept(part.clone(), shape)  # CUDA graphs overwrite their outputs
+    def recall_attention(self, keys: list[RowKey], rows: Tensor) -> list[Tensor] | None:
+        """What cross-attentions give for these rows, or None if they are to be computed."""
+        shape = _shape(keys, rows)
+        ready = [one for key in keys if (one := self.attended.get(key)) and one.shape == shape]
+        if not self.is_late or len(ready) < len(keys):
+            return None
+        numbers = sorted(ready[0].results)
+        return [torch.cat([one.results[number] for one in ready]) for number in numbers]
+
+    @outside_graphs
+    def keep(self, keys: list[RowKey], rows: Tensor, view: View) -> None:
+        """Take over what passed in an evaluation; CUDA graphs will overwrite it."""
+        shape = _shape(keys, rows)
+        if view.kept.passed is not None:
+            for key, part in zip(keys, view.kept.passed.chunk(len(keys)), strict=True):
+                self.kept[key] = Kept(part.clone(), shape)
+        for number, kept in enumerate(view.kept_attention):
+            if kept.passed is None:
+                continue
+            for key, part in zip(keys, kept.passed.chunk(len(keys)), strict=True):
+                self._attended(key, shape).results[number] = part.clone()
+            kept.passed = None
+
+    def _attended(self, key: RowKey, shape: tuple[int, ...]) -> Attended:
+        if key not in self.attended or self.attended[key].shape != shape:
+            self.attended[key] = Attended(shape)
+        return self.attended[key]
+
+    def _place(self, sigmas: Tensor) -> None:
+        """Where in the schedule this evaluation stands."""
+        settings = self.settings
+        whole = (settings.start_percent, settings.end_percent) == (0.0, 1.0)
+        if not whole:
+            self.in_range = self.end_sigma <= float(sigmas[0]) <= self.start_sigma
+        if settings.spares_attention:
+            self.is_late = float(sigmas[0]) < self.attention_end_sigma
+
+
+def _shape(keys: list[RowKey], rows: Tensor) -> tuple[int, ...]:
+    """Of the latents of one key among these rows."""
+    return (len(rows) // len(keys), *rows.shape[1:])
 
 
 def _remember_one_sampling(
@@ -141,10 +196,14 @@ def _remember_one_sampling(
     guider: Any = executor.class_obj
     before = guider.model_options
     sampling = guider.model_patcher.get_model_object("model_sampling")
-    ends = (settings.start_percent, settings.end_percent)
-    start, end = (float(sampling.percent_to_sigma(percent)) for percent in ends)
+    percents = (
+        settings.start_percent,
+        settings.end_percent,
+        settings.cross_attention_end_percent,
+    )
+    sigmas = (float(sampling.percent_to_sigma(percent)) for percent in percents)
     guider.model_options = comfy.model_patcher.create_model_options_clone(before)
-    guider.model_options["transformer_options"][KEY] = Sampling(settings, start, end)
+    guider.model_options["transformer_options"][KEY] = Sampling(settings, *sigmas)
     try:
         return executor(*args, **kwargs)
     finally:
@@ -152,7 +211,7 @@ def _remember_one_sampling(
 
 
 def _evaluate(
-    views: "Views",
+    views: Views,
     executor: WrapperExecutor,
     x: Tensor,
     timesteps: Tensor | None = None,
@@ -162,114 +221,32 @@ def _evaluate(
     transformer_options: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> Tensor:
-    """Around the UNet: a full evaluation that keeps, or a reuse of what was kept."""
+    """Around the UNet: an evaluation that keeps, or one that reuses what was kept."""
     options = transformer_options or {}
     sampling: Sampling | None = options.get(KEY)
     if sampling is None or not options.get("uuids"):
         return executor(x, timesteps, context, y, control, options, **kwargs)
     view, keys = views.of(executor.class_obj), sampling.keys(options, len(x))
     features = sampling.recall(keys, x)
-    unet = view.full if features is None else view.outer
+    attention = sampling.recall_attention(keys, x)
+    unet = view.unet(features is not None, attention is not None)
     if features is not None:
         control = view.outer_control(control)
+    if attention is not None:
+        options = _without_replaced_attention(options)
     rest = WrapperExecutor.new_class_executor(
         unet._forward, unet, executor.wrappers, executor.idx + 1
     )
-    view.given.features = features
+    view.give(features, attention)
     try:
         result: Tensor = rest.execute(x, timesteps, context, y, control, options, **kwargs)
-        if view.kept.features is not None:
-            sampling.keep(keys, x, view.kept.features)
+        sampling.keep(keys, x, view)
     finally:
-        view.given.features = view.kept.features = None
+        view.clear()
     return result
 
 
-class _Keep(nn.Module):
-    """Passes on what enters, and keeps a copy: patches change what follows in place."""
-
-    features: Tensor | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.features = x.clone()
-        return x
-
-
-class _Give(nn.Module):
-    """Gives features in place of what enters."""
-
-    features: Tensor | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x if self.features is None else self.features.to(x)
-
-
-class _Idle(nn.Module):
-    """Stands where a block does not work: one channel, as little as the host can carry along."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x[:, :1]
-
-
-class View:
-    """A UNet as it is, with what enters its last `depth` blocks kept; and without its inner blocks.
-
-    Without them, `given` enters the last ones. Every block keeps its number, which patches and
-    controls go by.
-    """
-
-    def __init__(self, unet: Any, depth: int) -> None:
-        self.kept, self.given, idle = _Keep(), _Give(), nn.Sequential(_Idle())
-        first, last = list(unet.input_blocks), list(unet.output_blocks)
-        self.depth, self.inner = depth, len(last) - depth
-        before = nn.Sequential(*last[self.inner - 1], self.kept)
-        self.full = _with_blocks(
-            unet,
-            output_blocks=nn.ModuleList([*last[: self.inner - 1], before, *last[self.inner :]]),
-        )
-        self.outer = _with_blocks(
-            unet,
-            input_blocks=nn.ModuleList([*first[:depth], *[idle] * (len(first) - depth)]),
-            middle_block=idle,
-            output_blocks=nn.ModuleList(
-                [*[idle] * (self.inner - 1), nn.Sequential(self.given), *last[self.inner :]]
-            ),
-        )
-
-    @outside_graphs
-    def outer_control(self, control: dict[str, list] | None) -> dict[str, list] | None:
-        """A control's residuals, without those of idle blocks; the host pops them from the end."""
-        if control is None:
-            return None
-        idle = {
-            "input": lambda block: block >= self.depth,
-            "middle": lambda _: True,
-            "output": lambda block: block < self.inner,
-        }
-        return {
-            name: [
-                None if name in idle and idle[name](len(values) - 1 - i) else value
-                for i, value in enumerate(values)
-            ]
-            for name, values in control.items()
-        }
-
-
-class Views:
-    """One view of every UNet that comes: the same objects in every evaluation, compiled once."""
-
-    def __init__(self, depth: int) -> None:
-        self.depth = depth
-        self.known: WeakKeyDictionary[nn.Module, View] = WeakKeyDictionary()
-
-    @outside_graphs
-    def of(self, unet: Any) -> View:
-        if unet not in self.known:
-            self.known[unet] = View(unet, self.depth)
-        return self.known[unet]
-
-
-def _with_blocks(unet: Any, **blocks: nn.Module) -> Any:
-    view = copy.copy(unet)
-    view._modules = {**unet._modules, **blocks}
-    return view
+def _without_replaced_attention(options: dict[str, Any]) -> dict[str, Any]:
+    """What another node put in place of cross-attention is part of what is kept of it."""
+    replaced = {**options.get("patches_replace", {}), "attn2": {}}
+    return {**options, "patches_replace": replaced}

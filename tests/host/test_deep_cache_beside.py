@@ -12,6 +12,13 @@ from harness.decoding import Parts
 from harness.graph import Graph, Link, output, tensors
 
 SAME = {"atol": 2e-5, "rtol": 0}
+# What is reused as soon as there is something.
+REUSED: dict[str, dict[str, Any]] = {
+    "features": {},
+    "attention": {"interval": 1, "cross_attention_end_percent": 0.0},
+    "both": {"cross_attention_end_percent": 0.0},
+}
+every_reuse = pytest.mark.parametrize("reused", REUSED)
 
 
 class Stock:
@@ -99,22 +106,22 @@ def test_a_depth_that_a_stock_sdxl_lacks_is_refused(host: Host, made: str) -> No
         tensors(host, stock.graph, stock.drawn(stock.cached(depth=9)))
 
 
+@every_reuse
 @pytest.mark.parametrize("by", ["tile", "row"])
-@pytest.mark.parametrize("batch", [1, 2])
 def test_parts_of_a_picture_or_batch_keep_their_own_features(
-    host: Host, made: str, by: str, batch: int
+    host: Host, made: str, by: str, reused: str
 ) -> None:
     """A wrapper that calls the UNet in parts, laid before or behind."""
     stock = Stock(made)
     parts = stock.graph.add("TestParts", model=stock.model, by=by)
     models = [
-        stock.cached(parts),
-        stock.graph.add("TestParts", model=stock.cached(), by=by),
+        stock.cached(parts, **REUSED[reused]),
+        stock.graph.add("TestParts", model=stock.cached(**REUSED[reused]), by=by),
     ]
     plain, *results = tensors(
         host,
         stock.graph,
-        *(stock.evaluated("TestTwice", model, batch=batch) for model in (parts, *models)),
+        *(stock.evaluated("TestTwice", model, batch=2) for model in (parts, *models)),
     )
     expected = plain.chunk(2, dim=2)[1]
     for result in results:
@@ -123,14 +130,17 @@ def test_parts_of_a_picture_or_batch_keep_their_own_features(
         assert_close(again, expected, **SAME)
 
 
-def test_a_batch_that_changes_between_steps_is_evaluated_anew(host: Host, made: str) -> None:
+@every_reuse
+def test_a_batch_that_changes_between_steps_is_evaluated_anew(
+    host: Host, made: str, reused: str
+) -> None:
     stock = Stock(made)
     plain, reused = tensors(
         host,
         stock.graph,
         *(
             stock.evaluated("TestBatches", model, batch=2)
-            for model in (stock.model, stock.cached(interval=4))
+            for model in (stock.model, stock.cached(**{"interval": 4, **REUSED[reused]}))
         ),
     )
     assert len(plain) == 6
@@ -140,7 +150,7 @@ def test_a_batch_that_changes_between_steps_is_evaluated_anew(host: Host, made: 
 @pytest.mark.parametrize("depth", [1, 3, 5])
 def test_a_control_net_adds_to_the_blocks_that_work(host: Host, made: str, depth: int) -> None:
     stock = Stock(made)
-    control, model = stock.control(), stock.cached(depth=depth)
+    control, model = stock.control(), stock.cached(depth=depth, **REUSED["both"])
     without, plain, result = tensors(
         host,
         stock.graph,
@@ -160,6 +170,7 @@ PATCHES: dict[str, dict[str, Any]] = {
     "HyperTile": {"tile_size": 64, "swap_size": 1, "max_depth": 0, "scale_depth": False},
     "TomePatchModel": {"ratio": 0.3},
     "RescaleCFG": {"multiplier": 0.7},
+    "TestAttention": {},
 }
 
 
@@ -170,13 +181,36 @@ def test_the_order_of_patches_does_not_matter(host: Host, made: str, name: str) 
     def patched(model: Link) -> Link:
         return stock.graph.add(name, model=model, **PATCHES[name])
 
-    before, behind = tensors(
+    before = patched(stock.cached(**REUSED["both"]))
+    behind = stock.cached(patched(stock.model), **REUSED["both"])
+    *drawn, twice, plain = tensors(
         host,
         stock.graph,
-        stock.drawn(stock.cached(patched(stock.model))),
-        stock.drawn(patched(stock.cached())),
+        stock.drawn(before),
+        stock.drawn(behind),
+        stock.evaluated("TestTwice", before),
+        stock.evaluated("TestTwice", patched(stock.model)),
     )
-    assert_close(before, behind, **SAME)
+    assert_close(*drawn, **SAME)
+    if name != "TomePatchModel":  # merges other tokens every time
+        assert_close(twice, plain, **SAME)
+
+
+@pytest.mark.parametrize("interval", [1, 2])
+def test_late_cross_attention_gives_what_it_gave_last(host: Host, made: str, interval: int) -> None:
+    """The later it ends, the nearer; the condition is only heard before."""
+    stock = Stock(made)
+    always, late, early, other = tensors(
+        host,
+        stock.graph,
+        *(
+            stock.drawn(stock.cached(interval=interval, cross_attention_end_percent=end))
+            for end in (1.0, 0.6, 0.0)
+        ),
+        stock.drawn(stock.cached(interval=interval)),
+    )
+    assert_close(other, always, **SAME)
+    assert 0 < (late - always).norm() < (early - always).norm() < 0.5 * always.norm()
 
 
 def test_a_cancelled_run_leaves_nothing_behind(host: Host, made: str) -> None:
@@ -189,6 +223,7 @@ def test_a_cancelled_run_leaves_nothing_behind(host: Host, made: str) -> None:
         depth=1,
         start_percent=0.0,
         end_percent=1.0,
+        cross_attention_end_percent=0.2,
     )
     drawn = parts.k_sampler(model, steps=40)
     seed = parts.graph[drawn[0]]["inputs"]
@@ -208,22 +243,26 @@ def test_a_cancelled_run_leaves_nothing_behind(host: Host, made: str) -> None:
     assert caught.value.interrupted
     assert max(steps) < 40
     host.hook()
-    asked = Graph()
-    alive = asked.add("TestAlive", class_name="Kept", asked=uuid.uuid4().hex)
-    assert tensors(host, asked, alive)[0] == 0
     seed["seed"] = 3
     (again,) = tensors(host, parts.graph, drawn)
     assert torch.equal(again, expected)
+    asked = Graph()
+    alive = [
+        asked.add("TestAlive", class_name=name, asked=uuid.uuid4().hex)
+        for name in ("Kept", "Attended")
+    ]
+    assert tensors(host, asked, *alive) == [0, 0]
 
 
-def test_a_compiled_model_is_two_graphs_and_draws_the_same(host: Host, made: str) -> None:
-    """One for full evaluations, one for reuse; another run compiles nothing."""
+def test_a_compiled_model_is_a_graph_for_each_kind_of_evaluation(host: Host, made: str) -> None:
+    """Full or not, with cross-attention or without; another run compiles nothing."""
     parts, name = Parts(Graph(), made), uuid.uuid4().hex
     settings = {"interval": 2, "depth": 3, "start_percent": 0.0, "end_percent": 1.0}
+    settings["cross_attention_end_percent"] = 0.5
     model = parts.graph.add("BLIP3U_DeepCache", model=parts.decoder, **settings)
     compiled = parts.graph.add("TestCompile", model=model, name=name)
     drawn, expected = (parts.k_sampler(one, steps=9) for one in (compiled, model))
     assert_close(*tensors(host, parts.graph, drawn, expected), **SAME)
     parts.graph[drawn[0]]["inputs"]["seed"] += 1
     tensors(host, parts.graph, drawn)
-    assert host.log_text().count(f"compiled {name}: ") == 2
+    assert host.log_text().count(f"compiled {name}: ") == 4

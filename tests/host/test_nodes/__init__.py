@@ -21,7 +21,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from .alive import TestAlive
 from .newest import LazyLayers, Previews, TestPeek
 from .twice import TestTwice
-from .unets import TestBatches, TestCompile, TestControl, TestParts, TestUNet
+from .unets import AROUND_UNETS
 
 FILE = [io.String.Input("file"), io.String.Input("key")]
 
@@ -335,11 +335,7 @@ class TestExtension(ComfyExtension):
             TestSave,
             TestTwice,
             TestAlive,
-            TestUNet,
-            TestControl,
-            TestParts,
-            TestCompile,
-            TestBatches,
+            *AROUND_UNETS,
         ]
 
 

@@ -8,6 +8,7 @@ import comfy.supported_models
 import torch
 from comfy.cldm.cldm import ControlNet as ControlNetwork
 from comfy.controlnet import ControlNet
+from comfy.ldm.modules.attention import attention_pytorch
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_api.v0_0_2 import io
 
@@ -92,6 +93,29 @@ class TestControl(io.ComfyNode):
         control = ControlNet(network, load_device=comfy.model_management.get_torch_device())
         control.set_cond_hint(image.movedim(-1, 1), 0.5, (0.0, 1.0))
         return io.NodeOutput([[t, {**more, "control": control}] for t, more in conditioning])
+
+
+class TestAttention(io.ComfyNode):
+    """Half of every cross-attention, as nodes put their own in the place of the UNet's."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TestAttention",
+            category="test",
+            inputs=[io.Model.Input("model")],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model: comfy.model_patcher.ModelPatcher) -> io.NodeOutput:
+        def half(q, k, v, options: dict) -> torch.Tensor:
+            return 0.5 * attention_pytorch(q, k, v, options["n_heads"])
+
+        patched = model.clone()
+        for block in (("input", 4), ("input", 8), ("middle", 0), ("output", 1), ("output", 5)):
+            patched.set_model_attn2_replace(half, *block)
+        return io.NodeOutput(patched)
 
 
 class TestParts(io.ComfyNode):
@@ -180,3 +204,6 @@ class TestBatches(io.ComfyNode):
             return torch.cat([model(b, sigma.repeat(len(b)), **extra_args) for b in batches])
 
         return io.NodeOutput(comfy.samplers.KSAMPLER(sample))
+
+
+AROUND_UNETS = (TestUNet, TestControl, TestAttention, TestParts, TestCompile, TestBatches)
