@@ -29,7 +29,12 @@ from small_world.edits import (
     edit_scene,
     reconstruct_sample,
 )
-from small_world.hard_cases import emptied_sample, hard_question_sample, redrawn_sample
+from small_world.hard_cases import (
+    emptied_sample,
+    hard_question_sample,
+    place_edit_sample,
+    redrawn_sample,
+)
 from small_world.language import describe, make_caption, reworded_order, sample_caption, typed
 from small_world.questions import ask, question_sample, reply
 from small_world.riddles import knowledge_sample, riddle_sample
@@ -108,7 +113,7 @@ def dialogue_turn(rng: random.Random, instruction: str) -> Turn:
 
 def dialogue_of_edits(rng: random.Random, split: str = "train") -> Sample:
     """Draw, ask, edit, ask, edit, undo; cut so that it ends with a drawing or an answer."""
-    num_edits = rng.choice((1, 1, 2, 3))
+    num_edits = rng.choice((1, 2, 3, 3))
     edits = sample_chain(rng, split, num_edits)
     ending = rng.choices(("edit", "undo", "question"), (6, 2, 2))[0]
     if rng.random() < 0.2:  # the user brings the picture, and asks about it first
@@ -171,7 +176,7 @@ def story_text(story: Story, num_pictures: int) -> str:
 def story_sample(rng: random.Random, split: str = "train") -> Sample:
     """Most of them learn to write the story, which is harder, and more so if it is long."""
     story = sample_story(rng, split)
-    if len(story.scenes) == 2 and rng.random() < 0.5:
+    if len(story.scenes) == 2 and rng.random() < 0.7:
         story = sample_story(rng, split)
     request = user(INTERLEAVE_REQUEST, story.prompt)
     if rng.random() < 0.8:
@@ -226,6 +231,7 @@ SAMPLERS: dict[str, Callable[[random.Random, str], Sample]] = {
     "hard_question": hard_question_sample,
     "emptied": emptied_sample,
     "redrawn": redrawn_sample,
+    "place_edit": place_edit_sample,
 }
 MIX = {
     "caption": 4.5,
@@ -235,8 +241,8 @@ MIX = {
     "describe": 0.7,
     "edit_plan": 7.5,
     "riddle": 1.5,
-    "dialogue": 9.5,
-    "story": 7.0,
+    "dialogue": 10.5,
+    "story": 8.0,
     "talk": 0.3,
     "free_caption": 4.0,
     "free_edit": 7.0,
@@ -245,8 +251,9 @@ MIX = {
     "related": 4.0,
     "whole_caption": 6.5,
     "hard_question": 16.0,
-    "emptied": 5.0,
+    "emptied": 7.0,
     "redrawn": 4.0,
+    "place_edit": 9.0,
 }
 
 

@@ -210,8 +210,8 @@ def are_all(rng: random.Random, scene: Scene) -> Question | None:
     color = rng.choice(scene.objects).color
     them = "both" if len(scene.objects) == 2 else "all"
     form = rng.choice(("are {} of them {}?", "are they {} {}?", "are {} objects {}?"))
-    found = fitting(scene, color)
-    return yes_no(form.format(them, color), len(found) == len(scene.objects), counted=found)
+    others = tuple(cell_of(o) for o in scene.objects if o.color != color)
+    return yes_no(form.format(them, color), not others, counted=others)
 
 
 def ask_setting(rng: random.Random, scene: Scene) -> Question:

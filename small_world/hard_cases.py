@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-from blip3u_core.language.prompt import QUESTION_REQUEST
+from blip3u_core.language.prompt import INSTRUCTION_REQUEST, QUESTION_REQUEST
 from small_world.conversations import (
     Step,
     ask_step,
@@ -20,8 +20,9 @@ from small_world.conversations import (
     refuse_step,
     say,
 )
+from small_world.edits import Edit, edit_plan_of, edit_scene, sample_edit
 from small_world.free_captions import whole_caption
-from small_world.free_edits import CLEARINGS, politely
+from small_world.free_edits import CLEARINGS, change_background, free_edit, politely
 from small_world.free_questions import (
     EMPTY,
     are_all,
@@ -45,7 +46,7 @@ from small_world.questions import ask_count as ask_count_plainly
 from small_world.questions import is_related as is_related_plainly
 from small_world.samples import Sample, Turn, dialogue_sample, user
 from small_world.wordings import UNKNOWN, as_typed
-from small_world.world import BACKGROUNDS, COLORS, SHAPES, Scene, sample_scene
+from small_world.world import BACKGROUNDS, COLORS, SHAPES, Scene, sample_scene, split_of
 
 KINDS_OF_THINGS = ("animals", "people", "fruits", "cars", "letters", "numbers", "plants", "words")
 LOOKING = ("look closely: {}", "tell me: {}", "question: {}", "one question: {}", "answer this: {}",
@@ -72,7 +73,8 @@ def is_nothing(rng: random.Random, scene: Scene) -> Question:
 
 CLOSE: tuple[Callable[[random.Random, Scene], Question | None], ...] = (
     *(is_background,) * 4, *(ask_setting,) * 4, *(is_related_plainly,) * 3, *(is_related,) * 2,
-    *(ask_count_plainly,) * 4, ask_count, *(ask_lists,) * 2, are_all, is_at, is_so, is_nothing,
+    *(ask_count_plainly,) * 4, ask_count, *(ask_lists,) * 4, *(are_all,) * 2, is_at, is_so,
+    is_nothing,
 )  # fmt: skip
 
 
@@ -81,7 +83,7 @@ def close_question(rng: random.Random, scene: Scene) -> Question:
     if not scene.objects:
         return rng.choice((is_background, ask_setting, is_nothing, ask_of_nothing))(rng, scene)
     form, wanted = rng.choice(CLOSE), rng.choice(("yes", "no"))
-    number = rng.choice(("one", "two", "two", "three"))
+    number = rng.choice(("one", "one", "two", "two", "three"))
     question = None
     for _ in range(12):
         question = form(rng, scene) or question
@@ -136,12 +138,28 @@ def hard_question(rng: random.Random, scene: Scene) -> Question:
     return replace(question, text=as_typed(rng, question.text))
 
 
+def one_color_scene(rng: random.Random, split: str) -> Scene:
+    """Several objects of one colour, of which "are all ...?" is true."""
+    while True:
+        scene = sample_scene(rng, split, rng.choice((2, 3)))
+        color = scene.objects[0].color
+        scene = scene.with_objects(tuple(replace(o, color=color) for o in scene.objects))
+        if split in ("any", split_of(scene)):
+            return scene
+
+
 def hard_question_sample(rng: random.Random, split: str = "train") -> Sample:
     """One to three questions about a picture that is shown, or was drawn just before."""
+    kind = rng.choices(("any", "empty", "one color"), (7.8, 1.2, 1))[0]
     scene = sample_scene(rng, split)
-    if rng.random() < 0.12:
+    if kind == "empty":
         scene = Scene(rng.choice(tuple(BACKGROUNDS)), ())
+    if kind == "one color":
+        scene = one_color_scene(rng, split)
     questions = [hard_question(rng, scene) for _ in range(rng.choice((1, 1, 2, 3)))]
+    if kind == "one color":
+        question = are_all(rng, scene)
+        questions[0] = replace(question, text=as_typed(rng, question.text))
     turns: list[Turn] = []
     if scene.objects and rng.random() < 0.4:
         turns = [say(whole_caption(rng, scene).text), drawing("", scene)]
@@ -154,6 +172,38 @@ def hard_question_sample(rng: random.Random, split: str = "train") -> Sample:
     return dialogue_sample("question", turns)
 
 
+# ---------------------------------------------------------------- edits
+
+
+def place_edit(rng: random.Random, scene: Scene, split: str) -> Edit:
+    """An edit by which something comes, goes or stands elsewhere, in whatever words."""
+    while True:
+        if rng.random() < 0.5:
+            edit = edit_scene(rng, scene, split, rng.choice(("move", "add")))
+        else:
+            edit = free_edit(rng, scene, split)
+        if edit is not None and edit.kind in ("move", "add", "remove", "replace"):
+            return edit
+
+
+def place_edit_sample(rng: random.Random, split: str = "train") -> Sample:
+    """Of a picture that is shown or was drawn; or of its description, in plain words."""
+    form = rng.choices(("shown", "drawn", "plan"), (3, 4, 2))[0]
+    if form == "plan":
+        return edit_plan_of(sample_edit(rng, split, rng.choice(("move", "move", "add"))))
+    scene = sample_scene(rng, split, rng.choice((2, 3, 3)) if rng.random() < 0.8 else 1)
+    edit = place_edit(rng, scene, split)
+    if form == "shown":
+        request = user(INSTRUCTION_REQUEST, edit.instruction, scene)
+        return dialogue_sample("edit", [request], edit.target, edit.names)
+    turns = [say(whole_caption(rng, scene).text), drawing("", scene)]
+    if edit.target.objects and rng.random() < 0.4:
+        turns += [say(edit.instruction), drawing("", edit.target)]
+        edit = place_edit(rng, edit.target, split)
+    turns.append(user(rng.choice((INSTRUCTION_REQUEST, "{prompt}")), edit.instruction))
+    return dialogue_sample("dialogue", turns, edit.target, edit.names)
+
+
 # ---------------------------------------------------------------- conversations
 
 
@@ -161,6 +211,12 @@ def cleared_step(rng: random.Random, scene: Scene) -> Step:
     words = as_typed(rng, politely(rng, rng.choice(CLEARINGS)))
     empty = scene.with_objects(())
     return Step("edit", say(words), drawing("", empty), empty, anew=True)
+
+
+def background_step(rng: random.Random, scene: Scene) -> Step:
+    edit = change_background(rng, scene)
+    words = as_typed(rng, edit.instruction)
+    return Step("edit", say(words), drawing("", edit.target), edit.target)
 
 
 def picture_step(rng: random.Random, split: str, count: int | None, after_picture: bool) -> Step:
@@ -180,6 +236,9 @@ def emptied_sample(rng: random.Random, split: str = "train") -> Sample:
     first = len(steps)
     steps.append(cleared_step(rng, scenes[-1]))
     scenes.append(steps[-1].scene)
+    if rng.random() < 0.4:
+        steps.append(background_step(rng, scenes[-1]))
+        scenes.append(steps[-1].scene)
     for _ in range(rng.choice((0, 1, 1, 2, 3))):
         kind = rng.choices(("edit", "ask", "hard", "undo", "draw", "chat"), (5, 1, 1, 0.5, 1, 0.5))
         match kind[0]:

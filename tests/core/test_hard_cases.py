@@ -10,6 +10,7 @@ from blip3u_core.language.prompt import PICTURE, open_turn_text
 from small_world.conversations import drawing, say
 from small_world.dialogues import SAMPLERS
 from small_world.edits import sample_edit
+from small_world.free_questions import are_all
 from small_world.hard_cases import (
     CLOSE,
     cleared_step,
@@ -18,6 +19,9 @@ from small_world.hard_cases import (
     hard_question,
     hard_question_sample,
     of_another_world,
+    one_color_scene,
+    place_edit,
+    place_edit_sample,
     redrawn_sample,
     sentence,
     tags,
@@ -100,6 +104,33 @@ def test_close_questions_ask_for_each_answer_as_often():
     numbers = [found.count(word) for word in NUMBERS[1:4]]
     assert min(numbers) >= 10
     assert len(CLOSE) > 10
+
+
+def test_all_of_one_color_is_true_where_nothing_else_is_found():
+    rng = random.Random(9)
+    for _ in range(60):
+        scene = one_color_scene(rng, "train")
+        assert len({thing.color for thing in scene.objects}) == 1
+        question = are_all(rng, scene)
+        assert (question.answer, question.counted) == ("yes", ())
+    question = are_all(rng, PAIR)
+    assert question.answer == "no"
+    assert question.counted == ((7,) if "red" in question.text else (0,))
+
+
+def test_an_edit_of_place_moves_brings_or_takes_away_and_its_source_is_known():
+    rng = random.Random(10)
+    kinds, forms = set(), set()
+    for _ in range(120):
+        edit = place_edit(rng, sample_scene(rng), "train")
+        assert len(edit.source.objects) - len(edit.target.objects) in (-1, 0, 1)
+        assert edit.source.background == edit.target.background
+        kinds.add(edit.kind)
+        sample = place_edit_sample(rng)
+        assert len(encode(sample).starts) == sum(isinstance(s, Shown) for s in sample.segments)
+        forms.add(sample.kind)
+    assert kinds == {"move", "add", "remove", "replace"}
+    assert forms == {"edit", "dialogue", "edit_plan"}
 
 
 @pytest.mark.parametrize("make", [emptied_sample, redrawn_sample, hard_question_sample])
