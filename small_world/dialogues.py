@@ -14,6 +14,7 @@ from blip3u_core.language.prompt import (
     PICTURE,
     QUESTION_REQUEST,
 )
+from small_world.comparisons import compared_sample
 from small_world.conversations import (
     conversation_sample,
     free_caption_sample,
@@ -29,13 +30,16 @@ from small_world.edits import (
     edit_scene,
     reconstruct_sample,
 )
+from small_world.group_edits import group_edit_sample
 from small_world.hard_cases import (
     emptied_sample,
     hard_question_sample,
     place_edit_sample,
     redrawn_sample,
 )
+from small_world.joined_captions import joined_caption_sample
 from small_world.language import describe, make_caption, reworded_order, sample_caption, typed
+from small_world.leaning import leaning_sample
 from small_world.questions import ask, question_sample, reply
 from small_world.riddles import knowledge_sample, riddle_sample
 from small_world.samples import (
@@ -232,28 +236,36 @@ SAMPLERS: dict[str, Callable[[random.Random, str], Sample]] = {
     "emptied": emptied_sample,
     "redrawn": redrawn_sample,
     "place_edit": place_edit_sample,
+    "joined": joined_caption_sample,
+    "group_edit": group_edit_sample,
+    "compared": compared_sample,
+    "leaning": leaning_sample,
 }
 MIX = {
-    "caption": 4.5,
-    "edit": 7.5,
+    "caption": 3.5,
+    "edit": 5.0,
     "reconstruct": 0.3,
-    "question": 7.0,
+    "question": 5.0,
     "describe": 0.7,
-    "edit_plan": 7.5,
+    "edit_plan": 6.0,
     "riddle": 1.5,
-    "dialogue": 10.5,
+    "dialogue": 9.0,
     "story": 8.0,
     "talk": 0.3,
     "free_caption": 4.0,
-    "free_edit": 7.0,
+    "free_edit": 5.0,
     "free_question": 5.5,
-    "converse": 17.0,
+    "converse": 13.0,
     "related": 4.0,
-    "whole_caption": 6.5,
-    "hard_question": 16.0,
+    "whole_caption": 4.0,
+    "hard_question": 11.0,
     "emptied": 7.0,
     "redrawn": 4.0,
-    "place_edit": 9.0,
+    "place_edit": 7.0,
+    "joined": 11.0,
+    "group_edit": 12.0,
+    "compared": 9.0,
+    "leaning": 18.0,
 }
 
 

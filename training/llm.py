@@ -28,7 +28,7 @@ from .scenes import (
 from .vision_encoder import FeatureTower, VisionEncoder, cell_heads, cell_loss
 
 SCHEDULE = Schedule(
-    steps=23500, lr=6e-4, batch=36, warmup=40, ema=0.97, flat=0.983, save_every=20, muon=True
+    steps=23900, lr=6e-4, batch=36, warmup=40, ema=0.97, flat=0.983, save_every=20, muon=True
 )
 OUTER = ("embed_tokens", "heads.", "cells.", "kept.", "regress.")
 
