@@ -22,11 +22,11 @@ from small_world.world import render, sample_scene
 from ..meaning.model import MeaningModel, as_pictures
 from ..meaning.rows import make_cases, read_all
 from .counting import count
+from .decoder_rows import TINY, Row, RowFile
 from .decoder_settings import EXACT, GUIDED_ROWS, REFERENCE, SETTINGS, Setting
 from .in_host import load_pack, pack_module
 from .stages import PICTURE_SIDE, manifest
 
-TINY = Path(__file__).parents[2] / "models" / "blip3u-tiny"
 UNET_CONFIG = "diffusion-decoder/unet/config.json"
 TINY_NAME = "blip3u-tiny (built-in)"
 GUIDANCE_SCALE, SEED, BATCH = 3.0, 5000, 25
@@ -34,34 +34,34 @@ COMPARED = 12  # pictures whose distances are measured
 DEPTH_8B = {1: 1, 2: 3, 3: 4}  # of blip3u-tiny's UNet, and where SDXL's has the same blocks left
 
 
-def measure_in_host(cases: int, minimal: bool) -> list[dict[str, Any]]:
-    """What `Measured` holds of each setting, with the setting's number, as plain values."""
+def measure_in_host(
+    cases: int, numbers: list[int], file: tuple[str, str] | None, minimal: bool
+) -> list[Row]:
+    """The rows of these settings; each also goes into the file, if a path and digest is given."""
     torch.set_num_threads(1)
     load_pack()
-    bench = Bench(cases)
-    exact, _ = bench.draw(Setting(3) if minimal else EXACT, min(cases, COMPARED))
-    reference, rows = bench.draw(Setting(2) if minimal else REFERENCE, cases)
+    bench, compared = Bench(cases), min(cases, COMPARED)
+    exact, _ = bench.draw(Setting(3) if minimal else EXACT, compared)
+    reference, _ = bench.draw(Setting(2) if minimal else REFERENCE, compared)
     tiny = Work(json.loads((TINY / UNET_CONFIG).read_text("utf-8")), bench.grid)
     large = None if minimal else Work(manifest("decoder_unet")["config"], 8)
     found = []
-    for number, setting in enumerate(SETTINGS):
-        if minimal and setting.name != "draft" and setting.depth != 2:
-            continue
-        pictures = reference
-        if setting != REFERENCE:
-            pictures, rows = bench.draw(setting, cases)
-        found.append(
-            {
-                "number": number,
-                "work": tiny.relative(rows, setting.depth),
-                "work_8b": large.relative(rows, DEPTH_8B.get(setting.depth, 0)) if large else 0.0,
-                "to_exact": psnr(pictures, exact),
-                "to_reference": psnr(pictures, reference),
-                "scenes": bench.kept_scenes(pictures),
-                "cases": cases,
-                "features": bench.kept_features(pictures),
-            }
-        )
+    for number in numbers:
+        setting = SETTINGS[number]
+        pictures, rows = bench.draw(setting, cases)
+        row = {
+            "number": number,
+            "work": tiny.relative(rows, setting.depth),
+            "work_8b": large.relative(rows, DEPTH_8B.get(setting.depth, 0)) if large else 0.0,
+            "to_exact": psnr(pictures, exact),
+            "to_reference": psnr(pictures, reference),
+            "scenes": bench.kept_scenes(pictures),
+            "cases": cases,
+            "features": bench.kept_features(pictures),
+        }
+        found.append(row)
+        if file:
+            RowFile(Path(file[0]), cases, file[1]).add(row)
     return found
 
 

@@ -43,6 +43,7 @@ SETTINGS = (
     Setting(14, name="fast"),
     Setting(20),
     Setting(14, guided=0.5),
+    Setting(14, guided=0.5, attention=0.5),
     Setting(20, easy_cache=0.1, name="fine"),
     Setting(13, "dpmpp_2m", "exponential", name="lean"),
     Setting(13, "dpmpp_2m", "exponential", attention=0.5),

@@ -10,7 +10,15 @@ from functools import cache
 
 from .counting import Work
 from .sizes import KINDS, Shapes, gigabytes, published_shapes, small_numbers
-from .stages import ANSWER_TOKENS, DECODER_STEPS, DIT_STEPS, DecoderWork, ModelWork
+from .stages import (
+    ANSWER_TOKENS,
+    DECODER_STEPS,
+    DIT_STEPS,
+    PICTURE_SIDE,
+    PROMPT_TOKENS,
+    DecoderWork,
+    ModelWork,
+)
 
 COMPUTE_REACHED = 0.6  # of the dense peak, by good matrix products of these sizes
 BANDWIDTH_REACHED = 0.8
@@ -18,6 +26,7 @@ LAUNCH_SECONDS = 6e-6  # per operation issued by eager PyTorch
 SHORTEST_KERNEL = 2e-6
 RESERVED = 1.2e9  # bytes that the desktop, the CUDA context and the host's reserve take
 GB = 1e9
+PICTURE_GOALS = (0.6, 7.0, 13.0)  # seconds of the 8B, by card
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,8 @@ def works(size: str) -> dict[str, Work]:
         "plain": model.dit_plain(),
         "dit": model.dit_ours(),
         "unet": decoder.unet_step() * DECODER_STEPS,
+        "outer 3": decoder.outer_step(3),
+        "outer 4": decoder.outer_step(4),
         "vae": decoder.decode(),
     }
 
@@ -196,21 +207,28 @@ class Choice:
     graphs: bool = False
     dit_steps: float = 1.0  # of 30
     decoder_steps: float = 1.0  # of 50, counting a step without guidance as half of one
+    outer_steps: int = 0  # of Deep Cache, beside the full ones
+    depth: int = 3
 
     def parts(self, known: Known) -> dict[str, StageCost]:
         found = known[self.size, self.form]
-        return {
+        parts = {
             "tokens": found["tokens"],
             "dit": found["plain" if self.plain_dit else "dit"],
             "unet": found["unet"],
             "vae": found["vae"],
         }
+        if self.outer_steps:
+            work = works(self.size)[f"outer {self.depth}"] * self.outer_steps
+            # Its few weights beside the whole UNet's are neglected, and so is their cast.
+            parts["outer"] = StageCost("decoder, outer blocks", work, 0.0, self.outer_steps)
+        return parts
 
     def seconds(self, parts: dict[str, StageCost], card: Gpu, new_prompt: bool) -> float:
         """One picture; weights that leave for others are brought back over the link."""
-        shares = {"tokens": 1.0, "dit": self.dit_steps, "unet": self.decoder_steps, "vae": 1.0}
-        used = [name for name in shares if new_prompt or name != "tokens"]
-        total = sum(shares[name] * parts[name].seconds(card, self.graphs) for name in used)
+        shares = {"dit": self.dit_steps, "unet": self.decoder_steps}
+        used = [name for name in parts if new_prompt or name != "tokens"]
+        total = sum(shares.get(name, 1.0) * parts[name].seconds(card, self.graphs) for name in used)
         weights = sum(parts[name].weight_bytes for name in used)
         room = card.memory - RESERVED
         moved = 0.0 if weights + parts["vae"].work.peak_bytes <= room else weights
@@ -228,10 +246,11 @@ CHOICES = (
     Choice("bf16, guidance in the first half of the decoder", decoder_steps=0.75),
     Choice("bf16, decoder fast: 14 steps", decoder_steps=0.28),
     Choice("bf16, decoder fast, CUDA graphs", graphs=True, decoder_steps=0.28),
-    # Deep Cache 2, depth 3: half of its evaluations cost 0.066 of a full one, by decoder_quality.
-    Choice("bf16, decoder fast, Deep Cache", decoder_steps=0.149),
-    Choice("int8, decoder fast, Deep Cache", form=INT8, decoder_steps=0.149),
-    Choice("nvfp4, decoder fast, Deep Cache", form=NVFP4, decoder_steps=0.149),
+    Choice("bf16, decoder fast, Deep Cache", decoder_steps=7 / 50, outer_steps=7),
+    Choice("int8, decoder fast, Deep Cache", form=INT8, decoder_steps=7 / 50, outer_steps=7),
+    Choice("nvfp4, decoder fast, Deep Cache", form=NVFP4, decoder_steps=7 / 50, outer_steps=7),
+    Choice("bf16, decoder lean, cached", decoder_steps=5 / 50, outer_steps=8, depth=4),
+    Choice("int8, decoder lean, cached", form=INT8, decoder_steps=5 / 50, outer_steps=8, depth=4),
     Choice("4B, bf16", size="4b"),
     Choice("4B, fp8 storage", size="4b", form=FP8_STORAGE),
 )
@@ -250,6 +269,45 @@ def choice_table(known: Known) -> Iterator[str]:
         yield f"| {choice.name} | {largest:.1f} | " + " | ".join(times) + " |"
 
 
+def goal_lines(known: Known) -> Iterator[str]:
+    """For each card the first choice that draws a picture of a new prompt in time."""
+    for card, goal in zip(GPUS, PICTURE_GOALS, strict=True):
+        times = {choice.name: choice.seconds(choice.parts(known), card, True) for choice in CHOICES}
+        fits = [name for name, seconds in times.items() if seconds <= goal]
+        least = min(times, key=lambda name: times[name])
+        said = f"reached first by {fits[0]} ({duration(times[fits[0]])})" if fits else "MISSED"
+        yield f"- {card.name}: goal {goal} s, {said}; least {duration(times[least])} by {least}"
+
+
+def assumptions() -> Iterator[str]:
+    """What the estimates rest on, to be printed beside them."""
+    for card in GPUS:
+        yield (
+            f"- {card.name}: {card.flops / 1e12:.0f} TFLOP/s in dense bf16 with float32 sums and "
+            f"{card.bandwidth / GB:.0f} GB/s by its data sheet, {card.link / GB:.0f} GB/s over PCIe"
+        )
+    yield (
+        f"- {COMPUTE_REACHED:.0%} of those FLOP/s and {BANDWIDTH_REACHED:.0%} of the bandwidth are "
+        f"reached in every operation, and none takes less than {SHORTEST_KERNEL * 1e6:.0f} us: "
+        "taken for granted, not measured; `python -m benchmarks.gpu` measures them on your card"
+    )
+    yield (
+        f"- eager PyTorch issues an operation every {LAUNCH_SECONDS * 1e6:.0f} us; nothing waits "
+        "for the card in between; CUDA graphs take no time to issue"
+    )
+    yield f"- {RESERVED / GB:.1f} GB of a card are taken; what does not fit crosses PCIe every pass"
+    yield (
+        f"- one picture of {PICTURE_SIDE} x {PICTURE_SIDE}, guidance in every step: a prompt of "
+        f"{PROMPT_TOKENS} tokens, {DIT_STEPS} DiT steps, {DECODER_STEPS} decoder steps unless "
+        "said; each operation as PyTorch has it, none fused but attention and RMSNorm"
+    )
+    yield (
+        "- int8 products take the time of bf16 ones, only their weights are fewer bytes; nvfp4 and "
+        "fp8 are cast to bf16 on use, as on cards before Blackwell"
+    )
+    yield "- loading from disk, text of the canvas, saving of the picture: nothing"
+
+
 def answer_table(known: Known) -> Iterator[str]:
     yield "| answer of 64 tokens | LLM GB | " + " | ".join(card.name for card in GPUS) + " |"
     yield "|---|--:|" + "--:|" * len(GPUS)
@@ -266,6 +324,8 @@ def duration(seconds: float) -> str:
 
 
 def main() -> None:
+    print("### Assumptions: no card was at hand, all figures are reckoned\n")
+    print("\n".join(assumptions()))
     known = {(size, form): stages(size, form) for size in ("8b", "4b") for form in FORMS}
     for size in ("8b", "4b"):
         print(f"\n### {size.upper()}: work, one picture, bf16\n")
@@ -276,6 +336,8 @@ def main() -> None:
     print("\n".join(graph_table(known["4b", BF16])))
     print("\n### What each option buys\n")
     print("\n".join(choice_table(known)))
+    print("\n### Goals of a picture of the 8B, new prompt\n")
+    print("\n".join(goal_lines(known)))
     print("\n### Answers about a picture\n")
     print("\n".join(answer_table(known)))
 

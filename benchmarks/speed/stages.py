@@ -6,7 +6,7 @@ The sizes come from the manifests of the golden set (key -> shape of the real ch
 import json
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -182,15 +182,55 @@ class DecoderWork:
 
     def unet_step(self, batch: int = 2, side: int = PICTURE_SIDE) -> Work:
         """One step; batch 2 is one picture with guidance."""
-        unet, config = self.unet, self.unet.config
-        tokens = meta(batch, 64, config.cross_attention_dim)
-        added = {"text_embeds": meta(batch, config.cross_attention_dim), "time_ids": meta(batch, 6)}
-        x = meta(batch, config.in_channels, side // 8, side // 8)
-        t = meta(batch, dtype=torch.float32)
-        return count(lambda: unet(x, t, tokens, added_cond_kwargs=added))
+        unet = self.unet  # made before anything counts
+        return count(lambda: evaluate(unet, batch, side))
+
+    def outer_step(self, depth: int, batch: int = 2, side: int = PICTURE_SIDE) -> Work:
+        """One step of Deep Cache on kept features: `depth` blocks at either end, 3 or 4."""
+        calls: list[tuple[Any, ...]] = []
+
+        def note(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            calls.append((module, args, kwargs))
+
+        hooks = [
+            module.register_forward_pre_hook(note, with_kwargs=True)
+            for module in self._outer_blocks(depth)
+        ]
+        with torch.no_grad():
+            evaluate(self.unet, batch, side)
+        for hook in hooks:
+            hook.remove()
+        work = Work()
+        for module, args, kwargs in calls:
+            work += count(partial(module, *args, **kwargs))
+        joined = [args[0] for module, args, _ in calls if module in self._joining(depth)]
+        return work + count(lambda: [x.clone() for x in joined])  # as much as torch.cat moves
+
+    def _joining(self, depth: int) -> list[torch.nn.Module]:
+        """Those of the last blocks that a skip connection enters."""
+        _, *inner, last = self.unet.up_blocks
+        return [*last.resnets, *(inner[-1].resnets[-1:] if depth == 4 else ())]
+
+    def _outer_blocks(self, depth: int) -> list[torch.nn.Module]:
+        if depth not in (3, 4):
+            raise ValueError(f"depth is {depth}, expected 3 or 4: the blocks of others are missing")
+        unet, first, inner = self.unet, self.unet.down_blocks[0], self.unet.up_blocks[-2]
+        fourth = [*first.downsamplers, inner.attentions[-1], *inner.upsamplers]
+        ends = [unet.time_embedding, unet.add_embedding, unet.conv_in, *first.resnets]
+        ends += [unet.conv_norm_out, unet.conv_act, unet.conv_out, *self._joining(depth)]
+        return ends + (fourth if depth == 4 else [])
 
     def decode(self, side: int = PICTURE_SIDE) -> Work:
         """VAE latent to picture."""
         vae = Vae(VaeConfig.from_json(manifest("decoder_vae")["config"]), device="meta").to(DTYPE)
         latent = meta(1, 4, side // 8, side // 8)
         return count(lambda: vae.decode(latent))
+
+
+def evaluate(unet: Any, batch: int, side: int) -> Any:
+    """Once the decoder's UNet, on so many rows of pictures with this side."""
+    width = unet.config.cross_attention_dim
+    tokens, t = meta(batch, 64, width), meta(batch, dtype=torch.float32)
+    added = {"text_embeds": meta(batch, width), "time_ids": meta(batch, 6)}
+    x = meta(batch, unet.config.in_channels, side // 8, side // 8)
+    return unet(x, t, tokens, added_cond_kwargs=added)

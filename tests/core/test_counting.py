@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed import million
+from benchmarks.speed import million, paper
 from benchmarks.speed.counting import count, real_bytes
-from benchmarks.speed.paper import GPUS, StageCost
+from benchmarks.speed.paper import BF16, GPUS, INT8, Choice, StageCost
 from benchmarks.speed.sizes import published_shapes, small_numbers
-from benchmarks.speed.stages import ModelWork, meta
+from benchmarks.speed.stages import DecoderWork, ModelWork, meta
 from blip3u_core.features.config import NextDiTConfig
 from blip3u_core.features.nextdit import NextDiT
 
@@ -102,6 +102,43 @@ def test_flops_of_a_dit_step_follow_the_formula(model: ModelWork):
     assert two - one == step + modulation
     plain = model.dit_plain(1).flops
     assert 0.80 < step / plain < 0.85  # what is necessary at each step
+
+
+def test_flops_of_the_outer_blocks_follow_the_formula():
+    """At depth 3: convolutions, and what makes the time's embedding, on two rows of 128 x 128."""
+
+    def convolution(inputs: int, outputs: int, kernel: int = 3) -> int:
+        return 2 * kernel * kernel * inputs * outputs * 128 * 128
+
+    def block(inputs: int, outputs: int) -> int:
+        skip = convolution(inputs, outputs, 1) if inputs != outputs else 0
+        time = 2 * 1280 * outputs
+        return convolution(inputs, outputs) + convolution(outputs, outputs) + skip + time
+
+    embeddings = 2 * 1280 * (320 + 1280) + 2 * 1280 * (1792 + 6 * 256 + 1280)
+    ends = convolution(4, 320) + convolution(320, 4)
+    blocks = 2 * block(320, 320) + block(960, 320) + 2 * block(640, 320)
+    decoder = DecoderWork()
+    assert decoder.outer_step(3).flops == 2 * (embeddings + ends + blocks)
+    with pytest.raises(ValueError, match="depth is 2, expected 3 or 4"):
+        decoder.outer_step(2)
+
+
+def test_the_estimates_say_which_goals_they_reach(monkeypatch: pytest.MonkeyPatch):
+    work = count(lambda: meta(4, 4) @ meta(4, 4))
+    found = {name: StageCost(name, work, 1e9) for name in ("tokens", "dit", "unet", "vae")}
+    slow = {**found, "unet": StageCost("unet", work * 10**6, 1e9)}  # six seconds of launches
+    monkeypatch.setattr(paper, "CHOICES", (Choice("as it is"), Choice("small", form=INT8)))
+    lines = list(paper.goal_lines({("8b", BF16): slow, ("8b", INT8): found}))
+    assert ["reached first by small" in line for line in lines] == [True, False, False]
+    assert "reached first by as it is (6.00 s)" in lines[1]
+
+
+def test_assumptions_are_printed_with_their_numbers():
+    said = "\n".join(paper.assumptions())
+    links = [f"{card.link / 1e9:.0f} GB/s" for card in GPUS]
+    for number in ("60%", "80%", "6 us", "1.2 GB", "40 tokens", *links):
+        assert number in said, number
 
 
 def test_flops_of_reading_are_two_per_weight_and_token(model: ModelWork):
