@@ -196,14 +196,16 @@ def _remember_one_sampling(
     guider: Any = executor.class_obj
     before = guider.model_options
     sampling = guider.model_patcher.get_model_object("model_sampling")
-    percents = (
-        settings.start_percent,
-        settings.end_percent,
-        settings.cross_attention_end_percent,
+    start, end, attention_end = (
+        float(sampling.percent_to_sigma(percent))
+        for percent in (
+            settings.start_percent,
+            settings.end_percent,
+            settings.cross_attention_end_percent,
+        )
     )
-    sigmas = (float(sampling.percent_to_sigma(percent)) for percent in percents)
     guider.model_options = comfy.model_patcher.create_model_options_clone(before)
-    guider.model_options["transformer_options"][KEY] = Sampling(settings, *sigmas)
+    guider.model_options["transformer_options"][KEY] = Sampling(settings, start, end, attention_end)
     try:
         return executor(*args, **kwargs)
     finally:

@@ -13,7 +13,7 @@ from comfy.ldm.modules.attention import BasicTransformerBlock
 from torch import Tensor, nn
 
 # Bookkeeping stays out of graphs: torch.compile would compile it anew with every sampling.
-outside_graphs = torch.compiler.disable
+outside_graphs: Any = torch.compiler.disable
 
 
 class _Keep(nn.Module):
