@@ -16,19 +16,20 @@ from small_world.conversations import (
     draw_step,
     drawing,
     ended,
-    refuse_step,
+    refusal,
     say,
 )
 from small_world.edits import Edit, change, free_cells
+from small_world.free_captions import unknown_thing
 from small_world.free_edits import REMOVALS, add, free_edit, politely
 from small_world.group_edits import BIGGER, group_edit
 from small_world.joined_captions import joined_caption
 from small_world.language import with_article
 from small_world.more_objects import another
 from small_world.questions import reference, reply
-from small_world.samples import Sample
-from small_world.wordings import as_typed, color_word, place_words, size_word
-from small_world.world import COLORS, SHAPES, Object, Scene, split_of
+from small_world.samples import Sample, assistant
+from small_world.wordings import BACKGROUND_WORDS, as_typed, color_word, place_words, size_word
+from small_world.world import BACKGROUNDS, COLORS, SHAPES, Object, Scene, split_of
 
 FRESH = ("start over with {}", "start again: {}", "start over: {}", "now something else: {}",
          "now draw something else: {}", "something new: {}", "forget that, draw {}",
@@ -36,6 +37,12 @@ FRESH = ("start over with {}", "start again: {}", "start over: {}", "now somethi
          "let us start anew, {}", "throw it away and draw {}", "instead, draw {}")  # fmt: skip
 INSTEAD = ("ok then {}", "then {}", "fine, draw {}", "ok, just {}", "well then, {}",
            "all right, {}", "ok, then draw {}", "then just {}")  # fmt: skip
+
+UNKNOWN_SAID = ("draw {}", "add {}", "can you draw {}?", "{}, please", "put {} there", "{}",
+                "turn it into {}", "replace it with {}", "make {} out of it", "now {}",
+                "i want {}", "and {}", "show me {}", "could you add {}?", "also {}")  # fmt: skip
+BRING_BACK = ("bring it back", "put it back", "i want it back", "no, put it back", "back again",
+              "please bring it back", "actually, undo that", "oh no, go back")  # fmt: skip
 
 
 @dataclass
@@ -192,6 +199,26 @@ def first_step(rng: random.Random, talk: Talk, split: str) -> Step:
     return step
 
 
+def unknown_step(rng: random.Random) -> Step:
+    """What is of another world, in whatever words: it is said that it is not known."""
+    thing = unknown_thing(rng)
+    text = rng.choice(UNKNOWN_SAID).format(thing)
+    if rng.random() < 0.3:
+        text += " " + rng.choice(BACKGROUND_WORDS[rng.choice(tuple(BACKGROUNDS))])
+    noun = with_article(thing.split(" ")[-1])
+    return Step("chat", say(as_typed(rng, text)), assistant(refusal(noun)))
+
+
+def undo_step(rng: random.Random, talk: Talk) -> Step:
+    before, now = talk.scenes[-2:]
+    step = back_step(rng, before, now)
+    if len(before.objects) > len(now.objects) and rng.random() < 0.5:
+        step = replace(step, message=say(as_typed(rng, rng.choice(BRING_BACK))))
+    talk.scenes.pop()
+    talk.it, talk.trait = meant_by_it(talk.scene, talk.scene), ""
+    return step
+
+
 def start(talk: Talk, scene: Scene) -> None:
     talk.scenes, talk.trait = [scene], ""
     talk.it = scene.objects[0] if len(scene.objects) == 1 else None
@@ -200,7 +227,7 @@ def start(talk: Talk, scene: Scene) -> None:
 def leaning_steps(rng: random.Random, split: str, length: int) -> list[Step]:
     talk, steps = Talk([], None), []
     while len(steps) < length:
-        weights = {"fresh": 0.5, "edit": 5.0, "ask": 2.0, "chat": 0.5, "refuse": 0.35, "undo": 0.5}
+        weights = {"fresh": 0.5, "edit": 5.0, "ask": 2.0, "chat": 0.5, "refuse": 0.4, "undo": 0.6}
         kind = rng.choices(tuple(weights), tuple(weights.values()))[0]
         if not talk.scenes:
             step = first_step(rng, talk, split)
@@ -214,13 +241,11 @@ def leaning_steps(rng: random.Random, split: str, length: int) -> list[Step]:
         elif kind == "undo":
             if len(talk.scenes) < 2:
                 continue
-            step = back_step(rng, talk.scenes[-2], talk.scenes[-1])
-            talk.scenes.pop()
-            talk.it, talk.trait = meant_by_it(talk.scene, talk.scene), ""
+            step = undo_step(rng, talk)
         elif kind == "chat":
             step = chat_step(rng)
         else:
-            steps.append(refuse_step(rng))
+            steps.append(unknown_step(rng))
             step = fresh_step(rng, talk, split, INSTEAD)
         steps.append(step)
     return steps
