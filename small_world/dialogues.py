@@ -263,9 +263,9 @@ MIX = {
     "redrawn": 4.0,
     "place_edit": 7.0,
     "joined": 11.0,
-    "group_edit": 12.0,
-    "compared": 9.0,
-    "leaning": 18.0,
+    "group_edit": 16.0,
+    "compared": 8.0,
+    "leaning": 24.0,
 }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from small_world.comparisons import compared
 from small_world.conversations import (
+    UNDO,
     Step,
     back_step,
     chat_step,
@@ -97,8 +98,14 @@ def reshape_it(rng: random.Random, talk: Talk) -> Edit:
 
 def move_it(rng: random.Random, talk: Talk) -> Edit:
     old = talk.it
-    row, col = rng.choice(free_cells(talk.scene))
+    free = free_cells(talk.scene)
+    row, col = rng.choice(free)
     where = place_words(rng, row, col)
+    side, cell = rng.choice((("top", (0, old.col)), ("bottom", (2, old.col)),
+                             ("left", (old.row, 0)), ("right", (old.row, 2))))  # fmt: skip
+    if cell in free and rng.random() < 0.4:
+        row, col = cell
+        where = rng.choice((f"to the {side}", f"at the {side}", f"at the very {side}"))
     forms = [f"put it {where}", f"move it {where}", f"it should be {where}", f"{where}, please",
              f"now {where}", f"place it {where}", f"it belongs {where}"]  # fmt: skip
     if talk.trait == "place":
@@ -212,6 +219,8 @@ def unknown_step(rng: random.Random) -> Step:
 def undo_step(rng: random.Random, talk: Talk) -> Step:
     before, now = talk.scenes[-2:]
     step = back_step(rng, before, now)
+    if rng.random() < 0.3:
+        step = replace(step, message=say(as_typed(rng, politely(rng, rng.choice(UNDO)))))
     if len(before.objects) > len(now.objects) and rng.random() < 0.5:
         step = replace(step, message=say(as_typed(rng, rng.choice(BRING_BACK))))
     talk.scenes.pop()
