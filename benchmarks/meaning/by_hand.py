@@ -1,12 +1,14 @@
 """The rows "by hand" of the meaning table: what people wrote, word by word, and what they expect.
 
-The cases stand in `by_hand.txt`, which explains itself. None comes from the world's grammar, and
-none was looked at to mend it.
+The cases stand in `by_hand.txt`, which explains itself, and in `by_other_hands.txt`, whose writers
+had not seen the first, nor the world's grammar. None comes from that grammar, and none was looked
+at to mend it.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.meaning.model import MeaningModel, Picture, caption_chat, request_chat
@@ -28,6 +30,7 @@ from small_world.world import (
 )
 
 FILE = Path(__file__).parent / "by_hand.txt"
+OTHER_HANDS = FILE.with_name("by_other_hands.txt")
 CELLS = {place: (row, col) for row, line in enumerate(PLACES) for col, place in enumerate(line)}
 SIDES = {"top": (0, None), "bottom": (2, None), "left": (None, 0), "right": (None, 2)}
 RELATION = re.compile(rf"([12]) ({'|'.join(RELATIONS)}) ([12])")
@@ -140,19 +143,19 @@ def tuple_if_list(case: Case | list[Case]) -> Case | tuple[Case, ...]:
 # ---------------------------------------------------------------- measuring
 
 
-def draw_by_hand(model: MeaningModel, report: Report, cases: Sequence[Case]) -> None:
+def draw_by_hand(model: MeaningModel, report: Report, cases: Sequence[Case], hand: str) -> None:
     pictures = model.draw([caption_chat(case.said) for case in cases], seed=8000)
-    report_pictures(report, "by hand: draw", cases, [[p] for p in pictures])
+    report_pictures(report, f"{hand}: draw", cases, [[p] for p in pictures])
 
 
-def edit_by_hand(model: MeaningModel, report: Report, cases: Sequence[Case]) -> None:
+def edit_by_hand(model: MeaningModel, report: Report, cases: Sequence[Case], hand: str) -> None:
     sources = [render(case.scene) for case in cases]
     chats = [
         request_chat(INSTRUCTION_REQUEST, case.said, [source])
         for case, source in zip(cases, sources, strict=True)
     ]
     pictures = model.draw(chats, seed=8100)
-    report_pictures(report, "by hand: edit", cases, list(zip(sources, pictures, strict=True)))
+    report_pictures(report, f"{hand}: edit", cases, list(zip(sources, pictures, strict=True)))
 
 
 def report_pictures(
@@ -164,19 +167,22 @@ def report_pictures(
     report.show(name, [case.said for case in cases], shown, right)
 
 
-def ask_by_hand(model: MeaningModel, report: Report, cases: Sequence[Case]) -> None:
+def ask_by_hand(model: MeaningModel, report: Report, cases: Sequence[Case], hand: str) -> None:
     chats = [request_chat(QUESTION_REQUEST, case.said, [render(case.scene)]) for case in cases]
     answers = model.reply(chats)
     right = [case.is_right(answer, ()) for case, answer in zip(cases, answers, strict=True)]
-    report.add("by hand: ask", 0.90, right)
-    report.add("  answers that are not empty", 1.0, [bool(a.strip()) for a in answers])
+    report.add(f"{hand}: ask", 0.90, right)
+    report.add(f"  {hand}: answers that are not empty", 1.0, [bool(a.strip()) for a in answers])
     empty = [i for i, case in enumerate(cases) if not case.scene.objects]
     named = [holds(answers[i], SHAPES) for i in empty]
-    report.add("  nothing is seen in an empty scene", 1.0, [not found for found in named])
+    report.add(f"  {hand}: nothing is seen in an empty scene", 1.0, [not found for found in named])
 
 
 def turns_by_hand(
-    model: MeaningModel, report: Report, conversations: Sequence[Sequence[Case]]
+    model: MeaningModel,
+    report: Report,
+    conversations: Sequence[Sequence[Case]],
+    hand: str,
 ) -> None:
     """Each conversation as Converse holds it, on the model's own pictures and words."""
     right, whole, spoken, cards = [], [], [], []
@@ -190,18 +196,23 @@ def turns_by_hand(
         right += own
         whole.append(all(own))
         cards.append(pictures)
-    report.add("by hand: turns", 0.90, right)
-    report.add("  by hand: whole conversations", None, whole)
-    report.add("  turns that are answered at all", 1.0, spoken)
+    report.add(f"{hand}: turns", 0.90, right)
+    report.add(f"  {hand}: whole conversations", None, whole)
+    report.add(f"  {hand}: turns that are answered at all", 1.0, spoken)
     shown = [i for i, pictures in enumerate(cards) if pictures]
     texts = [" / ".join(case.said for case in conversations[i]) for i in shown]
-    report.show("by hand: turns", texts, [cards[i] for i in shown], [whole[i] for i in shown])
+    report.show(f"{hand}: turns", texts, [cards[i] for i in shown], [whole[i] for i in shown])
 
 
-def by_hand(model: MeaningModel, count: int, report: Report) -> None:
-    """At most `count` cases of each kind; all of them by default."""
-    cases = read_by_hand()
-    draw_by_hand(model, report, cases.draw[:count])
-    ask_by_hand(model, report, cases.ask[:count])
-    edit_by_hand(model, report, cases.edit[:count])
-    turns_by_hand(model, report, cases.turns[:count])
+def by_hand(
+    model: MeaningModel, count: int, report: Report, file: Path = FILE, hand: str = "by hand"
+) -> None:
+    """At most `count` cases of each kind."""
+    cases = read_by_hand(file)
+    draw_by_hand(model, report, cases.draw[:count], hand)
+    ask_by_hand(model, report, cases.ask[:count], hand)
+    edit_by_hand(model, report, cases.edit[:count], hand)
+    turns_by_hand(model, report, cases.turns[:count], hand)
+
+
+by_other_hands = partial(by_hand, file=OTHER_HANDS, hand="by other hands")

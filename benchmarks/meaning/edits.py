@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from benchmarks.meaning.by_hand import by_hand
+from benchmarks.meaning.by_hand import by_hand, by_other_hands
 from benchmarks.meaning.converse import converse
 from benchmarks.meaning.model import MeaningModel, Picture, caption_chat, request_chat, shown
 from benchmarks.meaning.rows import (
@@ -157,4 +157,5 @@ GROUPS: dict[str, Callable[[MeaningModel, int, Report], None]] = {
     "reconstruction": reconstruction,
     "converse": converse,
     "by_hand": by_hand,
+    "by_other_hands": by_other_hands,
 }

@@ -91,7 +91,8 @@ def run(group: str, model: PerfectModel, monkeypatch) -> Report:
     return report
 
 
-DRAWN = [group for group in GROUPS if group not in ("questions", "derived", "by_hand", "converse")]
+OTHERS = ("questions", "derived", "by_hand", "by_other_hands", "converse")
+DRAWN = [group for group in GROUPS if group not in OTHERS]
 
 
 @pytest.mark.parametrize("group", DRAWN)
@@ -158,8 +159,9 @@ def test_a_single_turn_is_judged_after_the_turns_as_they_should_have_been():
             assert turn.text == (DRAWN_PICTURE if step.scene is not None else step.answer.text)
 
 
-def test_by_hand_holds_at_least_200_cases_that_the_scorer_can_judge():
-    cases = by_hand.read_by_hand()
+@pytest.mark.parametrize("file", [by_hand.FILE, by_hand.OTHER_HANDS], ids=lambda file: file.stem)
+def test_by_hand_holds_at_least_200_cases_that_the_scorer_can_judge(file):
+    cases = by_hand.read_by_hand(file)
     turns = [case for conversation in cases.turns for case in conversation]
     alone = [*cases.draw, *cases.ask, *cases.edit]
     assert len(alone) + len(turns) >= 200
