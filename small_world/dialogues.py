@@ -242,10 +242,10 @@ SAMPLERS: dict[str, Callable[[random.Random, str], Sample]] = {
     "leaning": leaning_sample,
 }
 MIX = {
-    "caption": 3.5,
+    "caption": 5.0,
     "edit": 5.0,
     "reconstruct": 0.3,
-    "question": 5.0,
+    "question": 7.0,
     "describe": 0.7,
     "edit_plan": 6.0,
     "riddle": 1.5,
@@ -254,18 +254,18 @@ MIX = {
     "talk": 0.3,
     "free_caption": 4.0,
     "free_edit": 5.0,
-    "free_question": 5.5,
-    "converse": 13.0,
+    "free_question": 8.0,
+    "converse": 17.0,
     "related": 4.0,
-    "whole_caption": 4.0,
-    "hard_question": 11.0,
+    "whole_caption": 6.0,
+    "hard_question": 18.0,
     "emptied": 7.0,
     "redrawn": 4.0,
     "place_edit": 7.0,
     "joined": 11.0,
-    "group_edit": 16.0,
-    "compared": 8.0,
-    "leaning": 24.0,
+    "group_edit": 12.0,
+    "compared": 9.0,
+    "leaning": 18.0,
 }
 
 
