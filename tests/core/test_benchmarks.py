@@ -15,6 +15,7 @@ NEED_A_HOST = {
     "sampler",
     "compiled",
     "reuse",
+    "decode",
     "decoder",
     "loading",
     "memory",

@@ -268,4 +268,7 @@ def test_vlmevalkits_generate_inner(
     ]
     said = model.generate_inner(message, dataset="MMBench")
     assert said == alone(pipeline, f"{TEXT}\nAnswer in a word.", pictures[0])
-    assert model.generate_inner(message[1:2]) != said
+    message[0]["value"] = str(tmp_path / "other.png")
+    pictures[1].save(tmp_path / "other.png")
+    assert model.generate_inner(message[:2]) == alone(pipeline, TEXT, pictures[1])
+    assert alone(pipeline, TEXT, pictures[1]) != alone(pipeline, TEXT, pictures[0])
