@@ -4,15 +4,23 @@ Everything that the model is taught is said about a `Scene`, and every picture i
 so the ground truth is exact. The split is by hash: some colour-shape-relation triples never occur
 in training at all ("never_seen"), and one in sixteen of all other scenes is kept back as well
 ("held_out").
+
+The wide world is the same with a hundred things (`things.py`) besides the shapes. A sampler is in
+the world of its source of chance: any sampler that is given a `WideRandom` speaks of things too.
+Some pairs of a thing and something else never meet in training.
 """
 
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import combinations
 from zlib import crc32
 
 import numpy as np
+
+from small_world.emoji_art import thing_art
+from small_world.things import THINGS
 
 PICTURE_SIZE = 128
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
@@ -46,12 +54,20 @@ CELL_CENTERS = (22, 64, 106)
 MAX_JITTER = 1
 SUPERSAMPLING = 8
 HELD_OUT_ONE_IN = 16  # scenes that are kept back from training
-NEVER_SEEN_ONE_IN = 24  # colour-shape-relation triples that training never shows
+NEVER_SEEN_ONE_IN = 24  # colour-shape-relation triples and pairs that training never shows
+THING_SHARE = 0.65  # of the objects of the wide world
+
+
+class WideRandom(random.Random):
+    """Chance of the wide world: what draws from it draws things as well as shapes."""
 
 
 @dataclass(frozen=True, order=True)
 class Object:
-    """One shape; `row` and `col` in 0..2 from the top left, `dx` and `dy` its jitter in pixels."""
+    """One shape or thing; a thing is as it is, its `color` is "".
+
+    `row` and `col` in 0..2 from the top left, `dx` and `dy` its jitter in pixels.
+    """
 
     shape: str
     color: str
@@ -114,6 +130,19 @@ def triples(scene: Scene) -> Iterator[tuple[str, str, str]]:
                 yield thing.color, thing.shape, relation
 
 
+def thing_pairs(scene: Scene) -> Iterator[tuple[str, str]]:
+    """The names of every two objects that differ, where one of them is a thing; in their order."""
+    names = sorted({thing.shape for thing in scene.objects})
+    for a, b in combinations(names, 2):
+        if a in THINGS or b in THINGS:
+            yield a, b
+
+
+@cache
+def is_never_seen_pair(pair: tuple[str, str]) -> bool:
+    return stable_hash(" with ".join(pair)) % NEVER_SEEN_ONE_IN == 0
+
+
 @cache
 def is_never_seen_triple(triple: tuple[str, str, str]) -> bool:
     return stable_hash(" ".join(triple)) % NEVER_SEEN_ONE_IN == 0
@@ -121,7 +150,9 @@ def is_never_seen_triple(triple: tuple[str, str, str]) -> bool:
 
 def split_of(scene: Scene) -> str:
     """ "train", "held_out" or "never_seen"; jitter does not matter."""
-    if any(is_never_seen_triple(triple) for triple in triples(scene)):
+    if any(map(is_never_seen_triple, triples(scene))) or any(
+        map(is_never_seen_pair, thing_pairs(scene))
+    ):
         return "never_seen"
     words = [scene.background]
     words += [
@@ -131,10 +162,18 @@ def split_of(scene: Scene) -> str:
     return "held_out" if stable_hash("; ".join(words)) % HELD_OUT_ONE_IN == 0 else "train"
 
 
+def sample_kind(rng: random.Random) -> tuple[str, str]:
+    """Any shape and colour, or in the wide world more often a thing, whose colour is ""."""
+    if isinstance(rng, WideRandom) and rng.random() < THING_SHARE:
+        return rng.choice(tuple(THINGS)), ""
+    return rng.choice(SHAPES), rng.choice(tuple(COLORS))
+
+
 def sample_object(rng: random.Random, cell: tuple[int, int]) -> Object:
+    shape, color = sample_kind(rng)
     return Object(
-        shape=rng.choice(SHAPES),
-        color=rng.choice(tuple(COLORS)),
+        shape=shape,
+        color=color,
         size=rng.choice(tuple(SIZES)),
         row=cell[0],
         col=cell[1],
@@ -219,6 +258,9 @@ def shape_mask(shape: str, size: str) -> np.ndarray:
 @cache
 def blend_weights(shape: str, size: str, color: str) -> tuple[np.ndarray, np.ndarray]:
     """What stays of the background (n, n, 1), and the colour that is laid over it (n, n, 3)."""
+    if shape in THINGS:
+        mask, paint = thing_art(shape, size)
+        return 1 - mask, paint + 0.5
     mask = shape_mask(shape, size)[..., None]
     return 1 - mask, mask * np.array(COLORS[color], np.float32) + 0.5
 
