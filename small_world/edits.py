@@ -5,17 +5,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from blip3u_core.language.prompt import DESCRIBE_REQUEST, INSTRUCTION_REQUEST, REWRITE_REQUEST
+from small_world.kinds import colored
 from small_world.language import (
     RELATION_PHRASES,
     SIZE_WORDS,
     Names,
     any_place_phrase,
     describe,
+    noun,
     reworded_order,
+    spaced,
     typed,
     with_article,
 )
-from small_world.questions import reference
+from small_world.names import reference
 from small_world.samples import Sample, assistant, dialogue_sample, user
 from small_world.world import (
     BACKGROUNDS,
@@ -24,6 +27,8 @@ from small_world.world import (
     SHAPES,
     Object,
     Scene,
+    WideRandom,
+    sample_kind,
     sample_object,
     sample_scene,
     split_of,
@@ -75,7 +80,7 @@ def free_cells(scene: Scene) -> list[tuple[int, int]]:
 
 
 def recolor(rng: random.Random, scene: Scene) -> Edit:
-    old = rng.choice(scene.objects)
+    old = rng.choice(colored(scene))
     color = rng.choice([c for c in COLORS if c != old.color])
     text = rng.choice(RECOLOR).format(reference(rng, scene, old), color)
     return Edit("recolor", text, scene, change(scene, old, replace(old, color=color)))
@@ -84,11 +89,23 @@ def recolor(rng: random.Random, scene: Scene) -> Edit:
 def replace_shape(rng: random.Random, scene: Scene) -> Edit:
     """Another shape at the same place; its colour stays unless a new one is said."""
     old = rng.choice(scene.objects)
+    if isinstance(rng, WideRandom):
+        return replace_kind(rng, scene, old)
     shape, color, words = rng.choice([s for s in SHAPES if s != old.shape]), old.color, ""
     if rng.random() < 0.3:
         color = rng.choice(tuple(COLORS))
         words = f"{color} "
     text = rng.choice(REPLACE).format(reference(rng, scene, old), with_article(words + shape))
+    return Edit("replace", text, scene, change(scene, old, replace(old, shape=shape, color=color)))
+
+
+def replace_kind(rng: random.Random, scene: Scene, old: Object) -> Edit:
+    """A thing or a coloured shape in the place of another: "replace the cat with a dog"."""
+    shape, color = sample_kind(rng)
+    while shape == old.shape:
+        shape, color = sample_kind(rng)
+    words = with_article(spaced(color, noun(rng, shape)))
+    text = rng.choice(REPLACE).format(reference(rng, scene, old), words)
     return Edit("replace", text, scene, change(scene, old, replace(old, shape=shape, color=color)))
 
 
@@ -107,7 +124,7 @@ def add(rng: random.Random, scene: Scene) -> Edit:
     beside = neighbor_words(rng, scene, new.cell)
     relative = beside is not None and rng.random() < 0.4
     where = beside if relative else any_place_phrase(rng, new.place)
-    look = with_article(f"{rng.choice(SIZE_WORDS[new.size])} {new.color} {new.shape}")
+    look = with_article(spaced(rng.choice(SIZE_WORDS[new.size]), new.color, noun(rng, new.shape)))
     text = f"{rng.choice(('add', 'put', 'also draw', 'place'))} {look} {where}"
     target = scene.with_objects((*scene.objects, new))
     return Edit("add", text, scene, target, where if relative else "")
@@ -169,9 +186,10 @@ EDIT_WEIGHTS = (2, 2, 2, 1.5, 2, 1.5, 1)
 
 
 def is_possible(kind: str, scene: Scene) -> bool:
-    """One to three objects must remain."""
+    """One to three objects must remain, and only what has a colour gets another."""
     return not (
-        (kind == "add" and len(scene.objects) == 3)
+        (kind == "recolor" and not colored(scene))
+        or (kind == "add" and len(scene.objects) == 3)
         or (kind == "remove" and len(scene.objects) == 1)
     )
 

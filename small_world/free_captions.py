@@ -9,10 +9,13 @@ from small_world.language import (
     Caption,
     ObjectWish,
     Wish,
+    noun,
     relation_caption,
     settle,
+    spaced,
     with_article,
 )
+from small_world.things import WORD_OF_THING
 from small_world.wordings import (
     BACKGROUND_WORDS,
     OF_IT,
@@ -34,6 +37,7 @@ from small_world.world import (
     COLORS,
     Object,
     Scene,
+    WideRandom,
     relations,
     sample_scene,
     split_of,
@@ -120,9 +124,9 @@ def counted(rng: random.Random, scene: Scene) -> Parts:
     size = sizes.pop() if len(sizes) == 1 and rng.random() < 0.4 else None
     parts, named = [], []
     for (color, shape), count in rng.sample(list(groups.items()), len(groups)):
-        words = color_word(rng, color)
-        words = f"{size_word(rng, size)} {words}" if size else words
-        parts.append(counted_phrase(rng, count, words, shape))
+        words = color_word(rng, color) if color else ""
+        words = spaced(size_word(rng, size), words) if size else words
+        parts.append(counted_phrase(rng, count, words, noun(rng, shape)))
         alike = [o for o in scene.objects if (o.color, o.shape) == (color, shape)]
         named += [(thing, ObjectWish(shape, color, size), parts[-1]) for thing in alike]
     return joined(rng, parts), named, None
@@ -191,7 +195,8 @@ def whole_caption(rng: random.Random, scene: Scene) -> Caption:
 
 def unknown_thing(rng: random.Random) -> str:
     """Something of another world, perhaps in a colour and with a place."""
-    words = rng.choice(UNKNOWN)
+    known = WORD_OF_THING if isinstance(rng, WideRandom) else ()
+    words = rng.choice([word for word in UNKNOWN if word not in known])
     if rng.random() < 0.35:
         words = f"{rng.choice(tuple(COLORS))} {words}"
     return with_article(words)

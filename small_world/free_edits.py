@@ -7,7 +7,7 @@ from dataclasses import replace
 from small_world.edits import Edit, change, free_cells
 from small_world.language import with_article
 from small_world.layout import USUAL
-from small_world.questions import reference, references
+from small_world.names import reference, references
 from small_world.wordings import (
     BACKGROUND_WORDS,
     SCENE_WORDS,

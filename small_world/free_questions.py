@@ -6,13 +6,12 @@ from dataclasses import replace
 
 from small_world.free_captions import unknown_thing
 from small_world.language import NUMBERS, OPPOSITE, look_words, plural, with_article
+from small_world.names import reference, references
 from small_world.questions import (
     Question,
     ask,
     cell_of,
     fitting,
-    reference,
-    references,
     yes_no,
     yes_no_of_cell,
 )

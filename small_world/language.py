@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from small_world.layout import settled
+from small_world.things import THINGS
 from small_world.world import (
     HELD_OUT_ONE_IN,
     RELATIONS,
@@ -97,11 +98,27 @@ def wish_of(scene: Scene) -> Wish:
 
 
 def with_article(words: str) -> str:
-    return ("an " if words[0] in "aeiou" else "a ") + words
+    is_vowel = words[0] in "aeiou" and not words.startswith(("ufo", "uni"))
+    return ("an " if is_vowel else "a ") + words
+
+
+def spaced(*words: str) -> str:
+    """The words that are there, a space between them; a thing has no colour word."""
+    return " ".join(word for word in words if word)
+
+
+def noun(rng: random.Random, shape: str) -> str:
+    """The name of a shape or thing; a thing's now and then another word for it."""
+    synonyms = THINGS[shape].synonyms if shape in THINGS else ()
+    return rng.choice(synonyms) if synonyms and rng.random() < 0.3 else shape
 
 
 def plural(shape: str) -> str:
-    return shape + ("es" if shape.endswith("s") else "s")
+    if shape in THINGS and THINGS[shape].plural:
+        return THINGS[shape].plural
+    if shape.endswith("y") and shape[-2] not in "aeiou":
+        return shape[:-1] + "ies"
+    return shape + ("es" if shape.endswith(("s", "x", "ch", "sh")) else "s")
 
 
 def join_list(parts: Sequence[str]) -> str:
@@ -122,7 +139,7 @@ def any_place_phrase(rng: random.Random, place: str) -> str:
 
 
 def look_words(thing: Object) -> str:
-    return with_article(f"{thing.size} {thing.color} {thing.shape}")
+    return with_article(spaced(*thing.look))
 
 
 def describe(scene: Scene, order: Sequence[Object] | None = None) -> str:
@@ -170,7 +187,7 @@ def full_caption(rng: random.Random, scene: Scene) -> Caption:
     parts = []
     for thing in things:
         size = rng.choice(SIZE_WORDS[thing.size])
-        words = with_article(f"{size} {thing.color} {thing.shape}")
+        words = with_article(spaced(size, thing.color, noun(rng, thing.shape)))
         parts.append(f"{words} {any_place_phrase(rng, thing.place)}")
     background = rng.choice(BACKGROUND_PHRASES[scene.background])
     text = with_background(rng, rng.choice(OPENINGS) + join_list(parts), background)
@@ -181,7 +198,7 @@ def object_words(
     rng: random.Random, thing: Object, size: bool, place: bool
 ) -> tuple[str, ObjectWish]:
     """A partial description of one object and what it says."""
-    words = f"{thing.color} {thing.shape}"
+    words = spaced(thing.color, noun(rng, thing.shape))
     if size:
         words = f"{rng.choice(SIZE_WORDS[thing.size])} {words}"
     text, row, col = with_article(words), None, None
@@ -266,9 +283,10 @@ def counting_caption(rng: random.Random, scene: Scene) -> Caption:
     size = sizes.pop() if len(sizes) == 1 and rng.random() < 0.4 else None
     parts, named = [], []
     for (color, shape), count in rng.sample(list(groups.items()), len(groups)):
-        words = f"{rng.choice(SIZE_WORDS[size])} {color}" if size else color
-        single = with_article(f"{words} {shape}")
-        parts.append(single if count == 1 else f"{NUMBERS[count]} {words} {plural(shape)}")
+        words = spaced(rng.choice(SIZE_WORDS[size]) if size else "", color)
+        name = noun(rng, shape)
+        many = spaced(NUMBERS[count], words, plural(name))
+        parts.append(with_article(spaced(words, name)) if count == 1 else many)
         alike = [o for o in scene.objects if (o.color, o.shape) == (color, shape)]
         named += [(thing, ObjectWish(shape, color, size), parts[-1]) for thing in alike]
     return finish_caption(rng, join_list(parts), scene, named)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from blip3u_core.language.prompt import QUESTION_REQUEST
+from small_world.kinds import colored, random_look, random_shape
 from small_world.language import (
     BACKGROUND_PHRASES,
     NUMBERS,
@@ -13,20 +14,24 @@ from small_world.language import (
     SIZE_WORDS,
     any_place_phrase,
     look_words,
+    noun,
     place_phrase,
     plural,
+    spaced,
     with_article,
 )
+from small_world.names import nameable, reference, references, without_color
 from small_world.samples import Sample, Turn, assistant, dialogue_sample, user
+from small_world.things import THINGS
 from small_world.world import (
     BACKGROUNDS,
     COLORS,
     PLACES,
     RELATIONS,
-    SHAPES,
     SIZES,
     Object,
     Scene,
+    WideRandom,
     relations,
     sample_scene,
 )
@@ -57,39 +62,10 @@ def cell_of(thing: Object) -> int:
     return 3 * thing.row + thing.col
 
 
-def references(scene: Scene, thing: Object) -> list[str]:
-    """All short names that mean this object alone: "star", "red star", "big red star", ..."""
-    names = {
-        "{shape}": (thing.shape,),
-        "{color} {shape}": (thing.color, thing.shape),
-        "{color} object": (thing.color,),
-        "{size} {shape}": (thing.size, thing.shape),
-        "{size} {color} {shape}": thing.look,
-    }
-    found = []
-    for form, words in names.items():
-        alike = [o for o in scene.objects if set(words) <= set(o.look)]
-        if alike == [thing]:
-            found.append(form.format(size=thing.size, color=thing.color, shape=thing.shape))
-    return found
-
-
-def reference(rng: random.Random, scene: Scene, thing: Object) -> str:
-    """A name of the object with its article; by its place where no shorter one is its own."""
-    found = references(scene, thing)
-    if not found:
-        return f"the {thing.color} {thing.shape} {place_phrase(thing.place)}"
-    return "the " + rng.choice(found[:2] if rng.random() < 0.7 else found)
-
-
-def without_color(scene: Scene, thing: Object) -> list[str]:
-    """Names that do not give away the colour."""
-    names = [name for name in references(scene, thing) if thing.color not in name]
-    return [f"the {name}" for name in names] + [f"the object {place_phrase(thing.place)}"]
-
-
 def ask_color(rng: random.Random, scene: Scene) -> Question:
-    thing = rng.choice(scene.objects)
+    if not colored(scene):
+        return ask_thing(rng, scene)
+    thing = rng.choice(colored(scene))
     name = rng.choice(without_color(scene, thing))
     form = rng.choice(
         ("what color is {}?", "which color does {} have?", "what is the color of {}?")
@@ -97,8 +73,21 @@ def ask_color(rng: random.Random, scene: Scene) -> Question:
     return Question(form.format(name), thing.color, cell_of(thing))
 
 
-def ask_shape(rng: random.Random, scene: Scene) -> Question:
+def ask_thing(rng: random.Random, scene: Scene) -> Question:
+    """ "what is this?" of a lone thing, "what is the thing on the left?" of one of several."""
     thing = rng.choice(scene.objects)
+    texts = [f"what is the {what} {place_phrase(thing.place)}?" for what in ("object", "thing")]
+    if len(scene.objects) == 1:
+        texts += ["what is this?", "what is this?", "what is it?", "what is that?"]
+    elif [o.col for o in scene.objects].count(thing.col) == 1 and thing.col != 1:
+        texts += [f"what is on the {'left' if thing.col == 0 else 'right'}?"] * 2
+    return Question(rng.choice(texts), with_article(thing.shape), cell_of(thing))
+
+
+def ask_shape(rng: random.Random, scene: Scene) -> Question:
+    if not colored(scene) or (isinstance(rng, WideRandom) and rng.random() < 0.5):
+        return ask_thing(rng, scene)
+    thing = rng.choice(colored(scene))
     names = [f"the object {place_phrase(thing.place)}"]
     if [o.color for o in scene.objects].count(thing.color) == 1:
         names += [f"the {thing.color} object"] * 2
@@ -130,11 +119,11 @@ def ask_count(rng: random.Random, scene: Scene) -> Question:
     thing = rng.choice(scene.objects)
     color, shape = thing.color, thing.shape
     if rng.random() < 0.3:
-        color, shape = rng.choice(tuple(COLORS)), rng.choice(SHAPES)
+        color, shape = random_look(rng)
     if kind < 0.4:
         what, found = rng.choice(("objects", "shapes", "things")), fitting(scene)
-    elif kind < 0.6:
-        what, found = plural(shape), fitting(scene, shape=shape)
+    elif kind < 0.6 or not color:
+        what, found = plural(noun(rng, shape)), fitting(scene, shape=shape)
     elif kind < 0.8:
         what, found = f"{color} objects", fitting(scene, color=color)
     else:
@@ -143,11 +132,6 @@ def ask_count(rng: random.Random, scene: Scene) -> Question:
         ("how many {} are there?", "how many {} do you see?", "how many {} are in the picture?")
     )
     return Question(form.format(what), NUMBERS[len(found)], counted=found)
-
-
-def nameable(scene: Scene) -> list[Object]:
-    """The objects that have a name of their own, without their place."""
-    return [thing for thing in scene.objects if references(scene, thing)]
 
 
 def ask_place(rng: random.Random, scene: Scene) -> Question:
@@ -219,18 +203,24 @@ def is_there(rng: random.Random, scene: Scene) -> Question:
     color, shape = thing.color, thing.shape
     if rng.random() < 0.55:  # a lure: a word is wrong, or they belong to different objects
         color = rng.choice([o.color for o in scene.objects] + [rng.choice(tuple(COLORS))])
-        shape = rng.choice([o.shape for o in scene.objects] + [rng.choice(SHAPES)] * 2)
+        shape = rng.choice([o.shape for o in scene.objects] + [random_shape(rng)] * 2)
+    if shape in THINGS:
+        color = ""
+    elif not color:
+        color = rng.choice(tuple(COLORS))
     kind = rng.random()
     form = rng.choice(("is there {}?", "do you see {}?", "does the picture show {}?"))
     if kind < 0.3:
-        found, name = fitting(scene, shape=shape), with_article(shape)
+        found, name = fitting(scene, shape=shape), with_article(noun(rng, shape))
     else:
-        found, name = fitting(scene, color, shape), with_article(f"{color} {shape}")
+        found, name = fitting(scene, color, shape), with_article(spaced(color, shape))
     return yes_no(form.format(name), bool(found), counted=found)
 
 
 def is_color(rng: random.Random, scene: Scene) -> Question:
-    thing = rng.choice(scene.objects)
+    if not colored(scene):
+        return is_at(rng, scene)
+    thing = rng.choice(colored(scene))
     color = thing.color if rng.random() < 0.45 else rng.choice(tuple(COLORS))
     name = rng.choice(without_color(scene, thing))
     return yes_no(f"is {name} {color}?", color == thing.color, thing)

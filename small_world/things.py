@@ -1,8 +1,8 @@
 """The things of the wide world: a hundred everyday things, each an emoji, and the words for them.
 
 Names are single words that mean nothing else in the world: no "orange" (a colour), no "ring" (a
-shape), no "snowman" (a background), no "hand" (a side). What is hard to see at 25 pixels before some
-background is left out: the cloud, the candle, the tornado. `emoji_art.py` draws them.
+shape), no "snowman" (a background), no "hand" (a side). What is hard to see at 25 pixels before
+some background is left out: the cloud, the candle, the tornado. `emoji_art.py` draws them.
 """
 
 from dataclasses import dataclass
@@ -131,3 +131,4 @@ OBJECTS = {
     "chair": thing("🪑"),
 }
 THINGS = ANIMALS | PLANTS_AND_FOOD | PLACES_AND_VEHICLES | OBJECTS
+WORD_OF_THING = {word: name for name, it in THINGS.items() for word in (name, *it.synonyms)}

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from itertools import permutations
 
+from small_world.things import THINGS, WORD_OF_THING
 from small_world.world import Object, Scene
 
 COLORS = {
@@ -28,16 +29,20 @@ BACKGROUNDS = (  # in this order: "a foggy day" is fog
 COLOR_OF = {word: color for color, words in COLORS.items() for word in words.split()}
 SIZE_OF = {word: size for size, words in SIZES.items() for word in words.split()}
 SHAPE_OF = {name: shape for shape in SHAPES for name in (shape, shape + "s", shape + "es")}
+KIND_OF = SHAPE_OF | {thing.plural: name for name, thing in THINGS.items() if thing.plural}
+KIND_OF |= {word + end: name for word, name in WORD_OF_THING.items() for end in ("", "s", "es")}
+KIND_OF |= {word[:-1] + "ies": name for word, name in WORD_OF_THING.items() if word[-1] == "y"}
 BEFORE = {"a", "an", "one", "the", "very", "exactly", "of", "colored", "and"}
 BEHIND = {",", "in", "that", "which", "is", "and", "colored", "very"}
 RELATION = re.compile(
     r"\b(?:(?:on |to )?(?:the )?(left|right)(?: side)? of|(above|over|on top of)|"
-    r"(below|under|underneath|beneath)) (it\b|(?!the picture)(?=[a-z]))"
+    r"(below|under|underneath|beneath)) (it\b|(?!the picture|a (?:blue|night) sky)(?=[a-z]))"
     r"|\b(?:to|on) its (left|right)(?: side)?()"
 )
 PLACE = re.compile(
     r"\b(top|upper|middle|center|bottom|lower) (left|middle|center|right)\b"
-    r"|\b(top|upper|bottom|lower)\b|\b(left|right(?! in))\b|\b(middle|center)\b"
+    r"|\b(top|upper|bottom|lower)\b|\b(left|right(?! in the (?:very |middle|center)))\b"
+    r"|\b(middle|center)\b"
 )
 LINE = {
     "top": 0,
@@ -71,12 +76,12 @@ class Mention:
         )
 
 
-def read_mentions(text: str) -> list[tuple[int, Mention]]:
+def read_mentions(text: str, kind_of: dict[str, str]) -> list[tuple[int, Mention]]:
     """Every mention with the character at which its shape stands."""
     words = [(m[0], m.start()) for m in re.finditer(r"[a-z]+|\d|[^\sa-z\d]", text)]
     found, taken = [], -1  # the last word that an earlier mention took from behind
     for i, (word, start) in enumerate(words):
-        if word not in SHAPE_OF:
+        if word not in kind_of:
             continue
         color = size = None
         count, j = 1, i - 1
@@ -92,14 +97,14 @@ def read_mentions(text: str) -> list[tuple[int, Mention]]:
         while j < len(words) and words[j][0] in BEHIND | COLOR_OF.keys() | SIZE_OF.keys():
             behind.append(words[j][0])
             j += 1
-        if j < len(words) and words[j][0] in SHAPE_OF:  # the last words are the next one's
+        if j < len(words) and words[j][0] in kind_of:  # the last words are the next one's
             while behind and behind[-1] not in (",", "and"):
                 behind.pop()
         if color is None or size is None:
             taken = i + len(behind)
         color = color or next((COLOR_OF[w] for w in behind if w in COLOR_OF), None)
         size = size or next((SIZE_OF[w] for w in behind if w in SIZE_OF), None)
-        found.append((start, Mention(SHAPE_OF[word], color, size, count)))
+        found.append((start, Mention(kind_of[word], color, size, count)))
     return found
 
 
@@ -140,13 +145,16 @@ def related(a: Object, b: Object, relation: str) -> bool:
     }[relation]
 
 
-def is_true(text: str, scene: Scene) -> bool:
-    """Whether the scene has exactly what the text says, in all that it says."""
+def is_true(text: str, scene: Scene, wide: bool = False) -> bool:
+    """Whether the scene has exactly what the text says, in all that it says.
+
+    Args: wide: things are known too, and not only shapes.
+    """
     text = text.lower()
     background = read_background(text)
     if background not in (None, scene.background):
         return False
-    mentions = read_mentions(text)
+    mentions = read_mentions(text, KIND_OF if wide else SHAPE_OF)
     single = [mention for _, mention in mentions for _ in range(mention.count)]
     if len(single) != len(scene.objects):
         return False

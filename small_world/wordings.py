@@ -7,7 +7,7 @@ reads the meaning back.
 import random
 from collections.abc import Sequence
 
-from small_world.language import NUMBERS, plural, with_article
+from small_world.language import NUMBERS, noun, plural, spaced, with_article
 from small_world.world import Object
 
 COLOR_WORDS = {
@@ -125,6 +125,8 @@ def bare_place(rng: random.Random, row: int | None, col: int | None) -> str:
 
 def noun_phrase(rng: random.Random, thing: Object, size: bool) -> str:
     """ "a small red star", "a star in red", "red star", "a star that is small and red", ..."""
+    if not thing.color:
+        return thing_phrase(rng, thing, size)
     color, big = color_word(rng, thing.color), size_word(rng, thing.size) if size else ""
     form = rng.random()
     if form < 0.62:
@@ -145,6 +147,19 @@ def noun_phrase(rng: random.Random, thing: Object, size: bool) -> str:
     if form < 0.96:
         return f"{noun}, {color}" + (f", {big}" if big else "")
     return f"the {thing.shape} is {both}" if rng.random() < 0.5 else f"{sized} colored {color}"
+
+
+def thing_phrase(rng: random.Random, thing: Object, size: bool) -> str:
+    """ "a small cat", "kitten", "one little cat", "a cat that is tiny"."""
+    name, big = noun(rng, thing.shape), size_word(rng, thing.size) if size else ""
+    form = rng.random()
+    if form < 0.7:
+        return with_article(spaced(big, name))
+    if form < 0.85:
+        return spaced(big, name)
+    if form < 0.92 or not big:
+        return spaced("one", big, name)
+    return f"{with_article(name)} {rng.choice(('that is', 'which is'))} {big}"
 
 
 def counted_phrase(rng: random.Random, count: int, words: str, shape: str) -> str:

@@ -6,6 +6,7 @@ and resumed does the same steps as one that was not.
 
 import json
 import math
+import os
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -18,10 +19,18 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from blip3u_core.atomic_files import write_atomically
+from small_world.world import WideRandom
 
 from .muon import Muon
 
-RUNS = Path(__file__).parent / "runs"  # git-ignored
+# `BLIP3U_WORLD=wide` before any stage's command: a model of its own, in runs of its own
+WIDE = os.environ.get("BLIP3U_WORLD", "small") == "wide"
+RUNS = Path(__file__).parent / ("runs-wide" if WIDE else "runs")  # git-ignored
+
+
+def chance(seed: int) -> random.Random:
+    """A source of chance of the world that is trained."""
+    return WideRandom(seed) if WIDE else random.Random(seed)
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ class StepRng:
     @classmethod
     def at(cls, seed: int, step: int) -> "StepRng":
         number = seed * 10_000_019 + step
-        return cls(random.Random(number), torch.Generator("cpu").manual_seed(number))
+        return cls(chance(number), torch.Generator("cpu").manual_seed(number))
 
     def normal(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self.torch)

@@ -10,13 +10,15 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from small_world.things import THINGS
 from small_world.world import BACKGROUNDS, COLORS, SHAPES, SIZES, Scene, render, sample_scene
 
-from .common import StepRng
+from .common import WIDE, StepRng
 
 TOWER_SIZE = 126  # both towers see 3x3 cells of 42 pixels: one token is one cell of the world
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+KINDS = (*SHAPES, *THINGS) if WIDE else SHAPES
 COLOR_NAMES, SIZE_NAMES, BACKGROUND_NAMES = tuple(COLORS), tuple(SIZES), tuple(BACKGROUNDS)
 
 
@@ -62,8 +64,9 @@ def cell_labels(scenes: Sequence[Scene]) -> dict[str, Tensor]:
     for i, scene in enumerate(scenes):
         for thing in scene.objects:
             cell = 3 * thing.row + thing.col
-            labels["shape"][i, cell] = SHAPES.index(thing.shape)
-            labels["color"][i, cell] = COLOR_NAMES.index(thing.color)
+            labels["shape"][i, cell] = KINDS.index(thing.shape)
+            if thing.color:  # a thing has none of its own
+                labels["color"][i, cell] = COLOR_NAMES.index(thing.color)
             labels["size"][i, cell] = SIZE_NAMES.index(thing.size)
             labels["dx"][i, cell] = thing.dx + 1
             labels["dy"][i, cell] = thing.dy + 1
@@ -75,7 +78,7 @@ def cell_labels(scenes: Sequence[Scene]) -> dict[str, Tensor]:
 
 
 CELL_CLASSES = {
-    "shape": len(SHAPES),
+    "shape": len(KINDS),
     "color": len(COLORS),
     "size": len(SIZES),
     "dx": 3,

@@ -5,7 +5,6 @@ captions, by what is in each cell, and by drawing the cell again; always through
 DiT and LLM later get slightly wrong still reads the same.
 """
 
-import random
 from collections.abc import Sequence
 
 import torch
@@ -13,10 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blip3u_core.features.eva_clip import EvaClip, EvaClipConfig
-from small_world.world import BACKGROUNDS, COLORS, PLACES, SHAPES, SIZES, Scene
+from small_world.world import BACKGROUNDS, COLORS, PLACES, SIZES, Scene
 
-from .common import Schedule, StepRng
-from .scenes import CELL_CLASSES, augment, cell_labels, render_batch, sample_scenes, tower_pixels
+from .common import WIDE, Schedule, StepRng, chance
+from .scenes import (
+    CELL_CLASSES,
+    KINDS,
+    augment,
+    cell_labels,
+    render_batch,
+    sample_scenes,
+    tower_pixels,
+)
 
 TOWER = EvaClipConfig(
     patch_size=21, num_patches=6, width=96, num_layers=4, num_heads=6, mlp_width=384, pooling=2
@@ -52,7 +59,7 @@ class CaptionWords(nn.Module):
     def __init__(self, width: int = 96):
         super().__init__()
         self.vocabulary: dict[str, int] = {}
-        self.words = nn.Embedding(64, width)
+        self.words = nn.Embedding(160 if WIDE else 64, width)
         self.phrase = nn.Sequential(
             nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
@@ -62,7 +69,7 @@ class CaptionWords(nn.Module):
         self.scale = nn.Parameter(torch.tensor(2.0))
 
         places = [place for row in PLACES for place in row]
-        for word in (*SHAPES, *COLORS, *SIZES, *places, *BACKGROUNDS):
+        for word in (*KINDS, *COLORS, *SIZES, *places, *BACKGROUNDS, ""):
             self.vocabulary.setdefault(word, len(self.vocabulary))
 
     def embed(self, scenes: Sequence[Scene]) -> Tensor:
@@ -103,7 +110,7 @@ class TowerTraining(nn.Module):
         self.register_buffer("seen", torch.zeros(()))
 
     def begin(self) -> None:
-        pixels = tower_pixels(render_batch(sample_scenes(random.Random(0), 1500)))
+        pixels = tower_pixels(render_batch(sample_scenes(chance(0), 1500)))
         config = self.tower.config
         weight, bias = principal_patches(pixels, config.patch_size, config.width)
         with torch.no_grad():
@@ -155,7 +162,7 @@ def drawn_cells(pictures: Tensor) -> Tensor:
 def evaluate(training: TowerTraining, count: int = 512) -> dict[str, float]:
     """How often linear heads read what is in a cell of held-out scenes, without noise."""
     training.eval()
-    scenes = sample_scenes(random.Random(7), count, "held_out")
+    scenes = sample_scenes(chance(7), count, "held_out")
     tokens = training.standardise(training.tower.clip_features(tower_pixels(render_batch(scenes))))
     labels = cell_labels(scenes)
     scores = {}

@@ -2,13 +2,12 @@
 
 import argparse
 import os
-import random
 from pathlib import Path
 
 import torch
 
 from . import llm, llm_score, tower, unet, vae, vision_encoder
-from .common import RUNS, Run, write_safetensors
+from .common import RUNS, Run, chance, write_safetensors
 from .restore import restore_runs
 from .scenes import render_batch, sample_scenes
 
@@ -26,7 +25,7 @@ def train_tower(until: int | None = None) -> None:
 
 def freeze_tower(training: tower.TowerTraining) -> None:
     """Standard features from here on: the statistics go into the weights."""
-    pictures = render_batch(sample_scenes(random.Random(3), 4000, "train"))
+    pictures = render_batch(sample_scenes(chance(3), 4000, "train"))
     tower.fold_statistics(training.tower, pictures)
     training.mean.zero_()
     training.spread.fill_(1 - 1e-3)

@@ -3,7 +3,6 @@
 It predicts v: with epsilon nothing is learned of the layout, where noise is strongest.
 """
 
-import random
 from functools import cache
 
 import torch
@@ -16,7 +15,7 @@ from blip3u_core.decoder.noise_schedule import NoiseSchedule
 from blip3u_core.features.grid import tokens_to_features
 from small_world.world import PICTURE_SIZE
 
-from .common import RUNS, Schedule, StepRng, read_safetensors, write_safetensors
+from .common import RUNS, Schedule, StepRng, chance, read_safetensors, write_safetensors
 from .scenes import CLIP_MEAN, render_batch, sample_scenes
 from .vae import CONFIG as VAE_CONFIG
 from .vae import VaeTraining
@@ -84,7 +83,7 @@ class FrozenLatents:
         self.vae = training.vae.requires_grad_(False).eval()
         known = folder / "latents.safetensors"
         if not known.exists():
-            raw = self.raw(render_batch(sample_scenes(random.Random(4), 1000)))
+            raw = self.raw(render_batch(sample_scenes(chance(4), 1000)))
             mean, std = raw.mean((0, 2, 3)), raw.std((0, 2, 3))
             write_safetensors({"mean": mean, "spread": std}, known, {})
         statistics = read_safetensors(known)
@@ -213,7 +212,7 @@ def draw(training: UNetTraining, tokens: Tensor, noise: Tensor, steps: int, scal
 def evaluate(training: UNetTraining, count: int = 24, steps: int = 12) -> dict[str, float]:
     """Held-out pictures -> features -> pictures, read again by the tower."""
     latents, tower = training.frozen
-    scenes = sample_scenes(random.Random(10), count, "held_out")
+    scenes = sample_scenes(chance(10), count, "held_out")
     pictures = render_batch(scenes)
     features = tower.features(pictures)
     shape = (count, CONFIG["in_channels"], CONFIG["sample_size"], CONFIG["sample_size"])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from small_world.world import Scene, object_center
 
-from .common import Schedule, StepRng
+from .common import Schedule, StepRng, chance
 from .scenes import render_batch, sample_scenes
 
 CONFIG = {
@@ -157,7 +157,7 @@ def random_crops(pictures: Tensor, scenes: Sequence[Scene], rng: random.Random) 
 @torch.no_grad()
 def evaluate(training: VaeTraining, count: int = 32) -> dict[str, float]:
     """Peak signal to noise of the reconstructed means of held-out pictures."""
-    x = render_batch(sample_scenes(random.Random(7), count, "held_out"))
+    x = render_batch(sample_scenes(chance(7), count, "held_out"))
     drawn = training.vae.decode(training.vae.encode(x * 2 - 1).latent_dist.mode()).sample
     mse = F.mse_loss(drawn.clamp(-1, 1) / 2 + 0.5, x)
     return {"psnr": float(-10 * mse.log10())}

@@ -3,7 +3,6 @@
 Also here: the frozen EVA-CLIP tower that gives the features, and the readers of cells.
 """
 
-import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from blip3u_core.language.config import VisionConfig
 from blip3u_core.language.vision_model import VisionModel
 from small_world.world import Scene
 
-from .common import RUNS, Schedule, StepRng, read_safetensors
+from .common import RUNS, Schedule, StepRng, chance, read_safetensors
 from .llm_config import language_config
 from .scenes import (
     CELL_CLASSES,
@@ -61,7 +60,7 @@ class VisionEncoder(nn.Module):
         self.heads = cell_heads(self.vision.out_size, SEEN_NAMES)
 
     def begin(self) -> None:
-        pixels = tower_pixels(render_batch(sample_scenes(random.Random(1), 1000)))
+        pixels = tower_pixels(render_batch(sample_scenes(chance(1), 1000)))
         weight, _ = principal_patches(pixels, self.vision.patch_size, self.vision.hidden_size)
         frames = weight[:, :, None].expand(-1, -1, self.vision.frames, -1, -1) / self.vision.frames
         with torch.no_grad():
@@ -93,7 +92,7 @@ def cut_patches(pixels: Tensor, vision: VisionConfig) -> Tensor:
 
 @torch.no_grad()
 def evaluate(encoder: VisionEncoder, count: int = 512) -> dict[str, float]:
-    scenes = sample_scenes(random.Random(8), count, "held_out")
+    scenes = sample_scenes(chance(8), count, "held_out")
     tokens = encoder.encode_images(render_batch(scenes))
     labels = cell_labels(scenes)
     return {

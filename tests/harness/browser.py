@@ -17,7 +17,9 @@ PLACES = (
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
     "C:/Program Files/Google/Chrome/Application/chrome.exe",
 )
-DEBIAN_PACKAGES = ("chromium", "fonts-liberation")
+# the emoji are the art of the wide world, whose tests are skipped without them
+DEBIAN_PACKAGES = ("chromium", "fonts-liberation", "fonts-noto-color-emoji")
+EMOJI_FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 
 # Without the background switches, Chromium asks its maker's hosts at every start.
 FLAGS = [
@@ -46,9 +48,13 @@ def find_browser() -> str | None:
     return next((place for place in places if Path(place).is_file()), None)
 
 
+def can_install() -> bool:
+    return shutil.which("apt-get") is not None and os.geteuid() == 0
+
+
 def install_browser() -> None:
     """Debian's chromium, where we may install it. Raises RuntimeError where we may not."""
-    if shutil.which("apt-get") is None or os.geteuid() != 0:
+    if not can_install():
         raise RuntimeError(
             "the browser tests need Chromium or Chrome, and none was found. Install one (Debian: "
             "apt install chromium; any system: python -m playwright install chromium in the "
@@ -61,7 +67,7 @@ def install_browser() -> None:
 
 
 def main() -> int:
-    if find_browser() is None:
+    if find_browser() is None or (can_install() and not EMOJI_FONT.is_file()):
         try:
             install_browser()
         except (RuntimeError, subprocess.CalledProcessError) as error:
