@@ -131,7 +131,7 @@ def begin_ends(vae: AutoencoderKL) -> None:
     vae.post_quant_conv.weight.zero_()
     vae.post_quant_conv.bias.zero_()
     vae.post_quant_conv.weight[range(count), range(count)] = 1
-    pair_in(vae.decoder.conv_in, count)
+    pair_in(vae.decoder.conv_in, min(count, PAIRED // 2))  # more latents: at random
     pair_out(vae.decoder.conv_out, 3, 0.7)
 
 
