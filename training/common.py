@@ -28,7 +28,7 @@ WIDE = os.environ.get("BLIP3U_WORLD", "small") == "wide"
 RUNS = Path(__file__).parent / ("runs-wide" if WIDE else "runs")  # git-ignored
 
 
-def chance(seed: int) -> random.Random:
+def chance(seed: int | str) -> random.Random:
     """A source of chance of the world that is trained."""
     return WideRandom(seed) if WIDE else random.Random(seed)
 

@@ -1,6 +1,5 @@
 """How well LLM and DiT do on held-out samples, cheaply: no decoder, the tower's readers judge."""
 
-import random
 from collections import defaultdict
 from functools import cache
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from blip3u_core.features.flow import sample_clip_features
 from blip3u_core.features.grid import features_to_tokens
 
+from .common import chance
 from .llm import LlmTraining
 from .llm_config import DIT
 from .llm_data import Batch, collate, sample_sequences
@@ -19,7 +19,7 @@ from .scenes import render_batch
 
 @cache
 def cases(kind: str, count: int, seed: int, split: str) -> Batch:
-    return collate(sample_sequences(random.Random(f"{seed}{kind}"), count, split, {kind: 1}))
+    return collate(sample_sequences(chance(f"{seed}{kind}"), count, split, {kind: 1}))
 
 
 @torch.no_grad()

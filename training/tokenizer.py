@@ -10,7 +10,7 @@ from tokenizers.trainers import BpeTrainer
 
 from small_world.dialogues import corpus
 
-from .common import RUNS
+from .common import RUNS, WIDE, chance
 
 COMMITTED = Path(__file__).parent.parent / "models" / "blip3u-tiny" / "tokenizer.json"
 NUM_LEARNED = 1400  # at most; the world has fewer words
@@ -97,7 +97,7 @@ def learn_tokenizer(seed: int = 0, num_samples: int = 30_000) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = (strip_added(text) for text in corpus(seed, num_samples))
+    texts = (strip_added(text) for text in corpus(chance(seed), num_samples))
     tokenizer.train_from_iterator(texts, trainer)
     for name, special in ADDED.items():
         tokenizer.add_tokens([AddedToken(name, special=special, normalized=False)])
@@ -112,9 +112,9 @@ def strip_added(text: str) -> str:
 
 @cache
 def load_tokenizer() -> Tokenizer:
-    """The tokenizer of the run, else of the committed model, else a newly learned one."""
+    """The tokenizer of the run, else (today's world) of the model, else a newly learned one."""
     of_run = RUNS / "tokenizer.json"
-    for file in (of_run, COMMITTED):
+    for file in (of_run,) if WIDE else (of_run, COMMITTED):
         if file.exists():
             return Tokenizer.from_file(str(file))
     RUNS.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import io
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from small_world.dialogues import MIX, SPEAKS_OF_THINGS, sample_any
 from small_world.edits import sample_edit
 from small_world.emoji_art import DEBIAN_FONT, emoji_font, glyph
 from small_world.free_captions import sample_free_caption
@@ -161,6 +163,16 @@ def test_replacing_puts_another_thing_at_the_same_place():
         texts.append(edit.instruction)
         assert "  " not in edit.instruction
     assert any(text.startswith("replace the") for text in texts)
+
+
+def test_every_kind_of_sample_can_be_had_and_paints_no_thing():
+    rng, painted = WideRandom(8), re.compile(rf"({'|'.join(COLORS)}) ({'|'.join(WORD_OF_THING)})\b")
+    for kind in MIX:
+        for _ in range(30):
+            text = sample_any(rng, "train", {kind: 1}).text.lower()
+            if kind in SPEAKS_OF_THINGS - {"free_caption", "related", "whole_caption"}:
+                assert not painted.search(text), text
+                assert "  " not in text
 
 
 def test_only_what_has_a_colour_gets_another():
