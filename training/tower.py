@@ -5,7 +5,9 @@ captions, by what is in each cell, and by drawing the cell again; always through
 DiT and LLM later get slightly wrong still reads the same.
 """
 
+import random
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from blip3u_core.features.eva_clip import EvaClip, EvaClipConfig
 from small_world.world import BACKGROUNDS, COLORS, PLACES, SIZES, Scene
 
-from .common import WIDE, Schedule, StepRng, chance
+from .common import WIDE, Schedule, StepRng, chance, read_safetensors
 from .scenes import (
     CELL_CLASSES,
     KINDS,
@@ -29,6 +31,8 @@ TOWER = EvaClipConfig(
     patch_size=21, num_patches=6, width=96, num_layers=4, num_heads=6, mlp_width=384, pooling=2
 )
 SCHEDULE = Schedule(steps=1300, lr=1.5e-3, batch=64, warmup=100)
+if WIDE:  # from blip3u-tiny's tower, see `widen.py`
+    SCHEDULE = Schedule(steps=1800, lr=1.2e-3, batch=64, warmup=50, flat=0.5)
 LOSS_WEIGHTS = {
     "shape": 1.0,
     "color": 1.0,
@@ -39,8 +43,17 @@ LOSS_WEIGHTS = {
     "background": 0.3,
     "index": 0.2,
 }
+SHAPES_ONLY = 24  # scenes of a wide step, of shapes alone: their features stay as they are
+TAUGHT_WEIGHT = 3.0
+COMMITTED_WEIGHTS = Path(__file__).parent.parent / "models" / "blip3u-tiny" / "model.safetensors"
+TOWER_PREFIX = "model.gen_vision_tower.vision_tower.model."
 MAX_NOISE = 0.7  # added to the standardised features, uniform in 0..MAX_NOISE a picture
 DRAWN = 14  # pixels along a redrawn cell
+
+
+def shapes_only(rng: random.Random) -> random.Random:
+    """Chance of the small world, drawn from that of the wide one."""
+    return random.Random(rng.getrandbits(64))
 
 
 def principal_patches(pixels: Tensor, patch: int, count: int) -> tuple[Tensor, Tensor]:
@@ -108,6 +121,8 @@ class TowerTraining(nn.Module):
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("spread", torch.ones(width))
         self.register_buffer("seen", torch.zeros(()))
+        # the tower whose features of shapes are kept (a tuple: not a child, it is not trained)
+        self.teacher = (small_tower(),) if WIDE else None
 
     def begin(self) -> None:
         pixels = tower_pixels(render_batch(sample_scenes(chance(0), 1500)))
@@ -122,7 +137,7 @@ class TowerTraining(nn.Module):
     def standardise(self, features: Tensor) -> Tensor:
         """Zero mean and unit variance a channel, by running statistics; tokens (B, 9, C)."""
         tokens = features.flatten(2).transpose(1, 2)
-        if self.training:
+        if self.training and self.teacher is None:
             with torch.no_grad():
                 rate = max(0.02, 1 / (float(self.seen) + 1))
                 self.mean.lerp_(tokens.mean((0, 1)), rate)
@@ -132,6 +147,8 @@ class TowerTraining(nn.Module):
 
     def losses(self, rng: StepRng, batch: int = SCHEDULE.batch) -> dict[str, Tensor]:
         scenes = sample_scenes(rng.python, batch)
+        if self.teacher:
+            scenes[:SHAPES_ONLY] = sample_scenes(shapes_only(rng.python), SHAPES_ONLY)
         pictures = render_batch(scenes)
         tokens = self.standardise(self.tower.clip_features(tower_pixels(augment(pictures, rng))))
         noise = rng.normal(*tokens.shape) * rng.uniform(batch, 1, 1) * MAX_NOISE
@@ -146,10 +163,34 @@ class TowerTraining(nn.Module):
         terms["contrast"] = self.captions.contrast(noisy, scenes)
         # unit variance is kept near: the running statistics then need not chase the features
         loss = loss + 8 * terms["draw"] + 0.1 * terms["contrast"]
+        if self.teacher:
+            terms["taught"] = self.taught(pictures[:SHAPES_ONLY], tokens)
+            loss = loss + TAUGHT_WEIGHT * terms["taught"]
         with torch.no_grad():
             accuracy = (self.heads["shape"](tokens).argmax(-1) == labels["shape"]).float()
             terms["shape_accuracy"] = accuracy[labels["occupied"] == 1].mean()
         return {"loss": loss, **terms}
+
+    def taught(self, pictures: Tensor, tokens: Tensor) -> Tensor:
+        """How far the first tokens are from the teacher's of these pictures of shapes.
+
+        And how much more than unit variance all tokens have, which would hide the noise.
+        """
+        with torch.no_grad():
+            known = self.teacher[0].clip_features(tower_pixels(pictures))
+        wanted = known.flatten(2).transpose(1, 2)
+        excess = (tokens.square().mean((0, 1)) - 1).relu()
+        return F.mse_loss(tokens[: len(wanted)], wanted) + excess.mean()
+
+
+def small_tower() -> EvaClip:
+    """The committed tower of the small world, at rest."""
+    tower = EvaClip(TOWER)
+    weights = read_safetensors(COMMITTED_WEIGHTS)
+    tower.load_state_dict(
+        {k.removeprefix(TOWER_PREFIX): v.float() for k, v in weights.items() if TOWER_PREFIX in k}
+    )
+    return tower.requires_grad_(False).eval()
 
 
 def drawn_cells(pictures: Tensor) -> Tensor:

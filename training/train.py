@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from . import llm, llm_score, tower, unet, vae, vision_encoder
-from .common import RUNS, Run, chance, write_safetensors
+from . import llm, llm_score, tower, unet, vae, vision_encoder, widen
+from .common import RUNS, WIDE, Run, chance, write_safetensors
 from .restore import restore_runs
 from .scenes import render_batch, sample_scenes
 
@@ -20,7 +20,10 @@ def train_tower(until: int | None = None) -> None:
     if not run.resume():
         training.begin()
     run.go(training.losses, SEED, lambda: tower.evaluate(training), 250, until)
-    freeze_tower(training)
+    if WIDE:  # its features are blip3u-tiny's, standard already
+        write_safetensors(training.state_dict(), RUNS / "tower.safetensors", {})
+    else:
+        freeze_tower(training)
 
 
 def freeze_tower(training: tower.TowerTraining) -> None:
@@ -37,6 +40,8 @@ def train_vision_encoder(until: int | None = None) -> None:
     run = Run("eyes", training, vision_encoder.SCHEDULE)
     if not run.resume():
         training.begin()
+    if WIDE:
+        training.teacher = (widen.small_eyes(),)
     run.go(training.losses, SEED, lambda: vision_encoder.evaluate(training), 250, until)
     write_safetensors(training.state_dict(), RUNS / "eyes.safetensors", {})
 

@@ -15,7 +15,7 @@ from blip3u_core.decoder.noise_schedule import NoiseSchedule
 from blip3u_core.features.grid import tokens_to_features
 from small_world.world import PICTURE_SIZE
 
-from .common import RUNS, Schedule, StepRng, chance, read_safetensors, write_safetensors
+from .common import RUNS, WIDE, Schedule, StepRng, chance, read_safetensors, write_safetensors
 from .scenes import CLIP_MEAN, render_batch, sample_scenes
 from .vae import CONFIG as VAE_CONFIG
 from .vae import VaeTraining
@@ -61,6 +61,8 @@ SCHEDULER_CONFIG = {
     "use_karras_sigmas": False,
 }
 SCHEDULE = Schedule(steps=5000, lr=1.2e-3, batch=32, warmup=50, ema=0.995, flat=0.6, save_every=50)
+if WIDE:  # from blip3u-tiny's, see `widen.py`
+    SCHEDULE = Schedule(steps=2400, lr=1e-3, batch=32, warmup=50, ema=0.99, flat=0.6, save_every=50)
 TIMESTEP_POWER = 0.5  # timesteps 1000 u^0.5: more of the noisy ones, where the layout is decided
 FEATURE_NOISE = 0.5  # in 0..this, in units of the features' std: the DiT is not exact
 DROPPED = 0.04  # share of the features that are zero, the features of the prompt " ";

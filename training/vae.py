@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from small_world.world import Scene, object_center
 
-from .common import Schedule, StepRng, chance
+from .common import WIDE, Schedule, StepRng, chance
 from .scenes import render_batch, sample_scenes
 
 CONFIG = {
@@ -32,6 +32,10 @@ KL_WEIGHT = 3e-5
 CROP = 64
 WHOLE_FROM = 500  # first step on whole pictures, which take the tint of the crops away
 FROZEN_FROM = 500  # from here on the encoder rests, so that the UNet can begin on its latents
+if WIDE:  # things have details that four latents lose
+    CONFIG["latent_channels"] = 12
+    SCHEDULE = Schedule(steps=3000, lr=1.5e-3, batch=16, warmup=50, flat=0.6, save_every=50)
+    WHOLE_FROM, FROZEN_FROM = 1500, 2000
 OBJECT_WEIGHT = 3.0  # more of the loss, on and around the objects, which are few of the pixels
 LATENT_NOISE = 0.25  # up to this is then added, in units of their std: the UNet is not exact
 

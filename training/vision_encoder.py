@@ -15,7 +15,7 @@ from blip3u_core.language.config import VisionConfig
 from blip3u_core.language.vision_model import VisionModel
 from small_world.world import Scene
 
-from .common import RUNS, Schedule, StepRng, chance, read_safetensors
+from .common import RUNS, WIDE, Schedule, StepRng, chance, read_safetensors
 from .llm_config import language_config
 from .scenes import (
     CELL_CLASSES,
@@ -26,9 +26,11 @@ from .scenes import (
     tower_pixels,
 )
 from .tower import LOSS_WEIGHTS as CELL_WEIGHTS
-from .tower import TowerTraining, principal_patches
+from .tower import SHAPES_ONLY, TAUGHT_WEIGHT, TowerTraining, principal_patches, shapes_only
 
 SCHEDULE = Schedule(steps=500, lr=1.5e-3, batch=48, warmup=50)
+if WIDE:  # from blip3u-tiny's, see `widen.py`
+    SCHEDULE = Schedule(steps=500, lr=1e-3, batch=48, warmup=30)
 SEEN_NAMES = ("shape", "color", "size", "dx", "dy", "occupied", "background", "index")
 
 
@@ -58,6 +60,7 @@ class VisionEncoder(nn.Module):
         self.vision = VisionConfig.from_dict(config or language_config())
         self.visual = VisionModel(self.vision)
         self.heads = cell_heads(self.vision.out_size, SEEN_NAMES)
+        self.teacher: tuple[VisionEncoder, ...] = ()  # whose embeddings of shapes are kept
 
     def begin(self) -> None:
         pixels = tower_pixels(render_batch(sample_scenes(chance(1), 1000)))
@@ -75,8 +78,18 @@ class VisionEncoder(nn.Module):
 
     def losses(self, rng: StepRng, batch: int = SCHEDULE.batch) -> dict[str, Tensor]:
         scenes = sample_scenes(rng.python, batch)
-        tokens = self.encode_images(augment(render_batch(scenes), rng))
-        return {"loss": cell_loss(self.heads, tokens, scenes)}
+        if self.teacher:
+            scenes[:SHAPES_ONLY] = sample_scenes(shapes_only(rng.python), SHAPES_ONLY)
+        pictures = render_batch(scenes)
+        tokens = self.encode_images(augment(pictures, rng))
+        terms = {"cells": cell_loss(self.heads, tokens, scenes)}
+        terms["loss"] = terms["cells"]
+        if self.teacher:
+            with torch.no_grad():
+                wanted = self.teacher[0].encode_images(pictures[:SHAPES_ONLY])
+            terms["taught"] = F.mse_loss(tokens[:SHAPES_ONLY], wanted) / wanted.var()
+            terms["loss"] = terms["loss"] + TAUGHT_WEIGHT * terms["taught"]
+        return terms
 
 
 def cut_patches(pixels: Tensor, vision: VisionConfig) -> Tensor:
