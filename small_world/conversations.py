@@ -22,6 +22,7 @@ from small_world.free_captions import (
 )
 from small_world.free_edits import free_edit
 from small_world.free_questions import free_question
+from small_world.kinds import without_known
 from small_world.language import Caption, Names, sample_caption, with_article
 from small_world.questions import reply
 from small_world.riddles import COLOR_CLUES, SHAPE_CLUES
@@ -97,7 +98,9 @@ def draw_step(rng: random.Random, split: str, whole: bool, after_picture: bool) 
     while True:
         caption = any_caption(rng, split, whole)
         text = caption.text.lower()
-        unknown = not caption.scene.objects and any(f" {thing}" in text for thing in UNKNOWN)
+        unknown = not caption.scene.objects and any(
+            f" {thing}" in text for thing in without_known(rng, UNKNOWN)
+        )
         if not unknown and not (after_picture and AS_WELL.search(text)):
             break
     answer = drawing("", caption.scene)

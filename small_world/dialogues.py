@@ -51,7 +51,7 @@ from small_world.samples import (
     drawn_turn,
     user,
 )
-from small_world.world import Object, Scene, WideRandom, sample_scene
+from small_world.world import Object, Scene, WideRandom, WideShapesRandom, sample_scene
 
 UNDO = ("undo that", "undo the last change", "go back one step", "take that back")
 GREETINGS = (
@@ -283,7 +283,7 @@ def sample_any(
     mix = mix or MIX
     kind = rng.choices(tuple(mix), tuple(mix.values()))[0]
     if isinstance(rng, WideRandom) and kind not in SPEAKS_OF_THINGS:
-        rng = random.Random(rng.getrandbits(64))
+        rng = WideShapesRandom(rng.getrandbits(64))
     return SAMPLERS[kind](rng, split)
 
 

@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
+from small_world.kinds import without_known
 from small_world.language import (
     OPPOSITE,
     Caption,
@@ -15,7 +16,6 @@ from small_world.language import (
     spaced,
     with_article,
 )
-from small_world.things import WORD_OF_THING
 from small_world.wordings import (
     BACKGROUND_WORDS,
     OF_IT,
@@ -37,7 +37,6 @@ from small_world.world import (
     COLORS,
     Object,
     Scene,
-    WideRandom,
     relations,
     sample_scene,
     split_of,
@@ -195,8 +194,7 @@ def whole_caption(rng: random.Random, scene: Scene) -> Caption:
 
 def unknown_thing(rng: random.Random) -> str:
     """Something of another world, perhaps in a colour and with a place."""
-    known = WORD_OF_THING if isinstance(rng, WideRandom) else ()
-    words = rng.choice([word for word in UNKNOWN if word not in known])
+    words = rng.choice(without_known(rng, UNKNOWN))
     if rng.random() < 0.35:
         words = f"{rng.choice(tuple(COLORS))} {words}"
     return with_article(words)

@@ -33,6 +33,7 @@ from small_world.free_questions import (
     is_related,
     is_so,
 )
+from small_world.kinds import without_known
 from small_world.language import describe, look_words
 from small_world.questions import (
     Question,
@@ -105,7 +106,7 @@ def sentence(rng: random.Random, scene: Scene) -> Question:
 def of_another_world(rng: random.Random, scene: Scene) -> Question:
     """Of what is not there it is said so, of a kind of things as of a single one."""
     if rng.random() < 0.4:
-        thing = rng.choice(UNKNOWN)
+        thing = rng.choice(without_known(rng, UNKNOWN))
         form = rng.choice(("where is the {}?", "what color is the {}?", "how big is the {}?",
                            "which color does the {} have?"))  # fmt: skip
         return Question(form.format(thing), f"there is no {thing}")

@@ -62,6 +62,10 @@ class WideRandom(random.Random):
     """Chance of the wide world: what draws from it draws things as well as shapes."""
 
 
+class WideShapesRandom(random.Random):
+    """Chance of the wide world for what speaks of shapes alone; yet a cat is known there."""
+
+
 @dataclass(frozen=True, order=True)
 class Object:
     """One shape or thing; a thing is as it is, its `color` is "".

@@ -104,7 +104,7 @@ class Run:
         hidden = {
             key
             for key, param in self.params.items()
-            if schedule.muon and param.ndim == 2 and not any(part in key for part in outer)
+            if schedule.muon and param.ndim in (2, 4) and not any(part in key for part in outer)
         }
         others = [p for key, p in self.params.items() if key not in hidden]
         self.optimizers: list[torch.optim.Optimizer] = [

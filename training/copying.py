@@ -7,14 +7,16 @@ import re
 
 from small_world.language import place_phrase
 from small_world.samples import Sample, Text, segment_text
+from small_world.things import THINGS
 from small_world.world import COLORS, PLACES, SHAPES, SIZES
 
 PLACE_PHRASES = [place_phrase(place) for row in PLACES for place in row]
+THING_NAMES = "|".join(THINGS)
 PHRASE = re.compile(
-    rf"\ban? ({'|'.join(SIZES)}) ({'|'.join(COLORS)}) ({'|'.join(SHAPES)})"
-    rf" ({'|'.join(PLACE_PHRASES)})"
+    rf"\ban? ({'|'.join(SIZES)}) (?:({'|'.join(COLORS)}) (?!{THING_NAMES})|(?={THING_NAMES}))"
+    rf"({'|'.join((*SHAPES, *THINGS))}) ({'|'.join(PLACE_PHRASES)})"
 )
-GROUPS = (1, 2, 3, 4)  # size, colour, shape, place
+GROUPS = (1, 2, 3, 4)  # size, colour (of a thing: None), shape, place
 REFUSED = re.compile(r", not an? (\w+)\.")  # what is not known is named as it was asked for
 LIKE = 2  # so many of the four must agree
 
@@ -40,6 +42,8 @@ def copied_words(text: str, first: int, last: int) -> dict[int, int]:
         if alike:
             result[match.start()] = best.start()
         for group in GROUPS:
+            if match[group] is None:
+                continue
             begin = best.start(group)
             if not alike or best[group] != match[group]:
                 begin = text.rfind(match[group], earlier[-1].end(), first)

@@ -11,6 +11,7 @@ from small_world import wordings
 from small_world.language import BACKGROUND_PHRASES, SIZE_WORDS
 from small_world.questions import SETTING_CELL
 from small_world.samples import Sample, Shown, Text, segment_text
+from small_world.things import WORD_OF_THING
 from small_world.world import COLORS, PLACES, SHAPES, Object, Scene
 
 SIZE_OF = {word: size for size, words in SIZE_WORDS.items() for word in words}
@@ -32,15 +33,16 @@ SETTINGS = sorted(
     reverse=True,
 )
 SETTING = re.compile(rf"\b(?:{'|'.join(SETTINGS)})\b")
+NOUNS = "|".join((*SHAPES, *ANY_SHAPE, *WORD_OF_THING))
 NAME = re.compile(
-    rf"\b(?:({'|'.join(SIZE_OF)}) )?(?:({'|'.join(COLORS)}) )?({'|'.join((*SHAPES, *ANY_SHAPE))})\b"
+    rf"\b(?:({'|'.join(SIZE_OF)}) )?(?:({'|'.join(COLORS)}) )?({NOUNS})\b"
     rf"( (?:at|in|on) the ({'|'.join(PLACE_NAMES)}))?"
 )
 
 
 def meant(match: re.Match, scene: Scene, place: str | None) -> Object | None:
     """The only object that the words fit; None if there is none or more than one."""
-    size, color, shape = match[1], match[2], match[3]
+    size, color, shape = match[1], match[2], WORD_OF_THING.get(match[3], match[3])
     found = [
         thing
         for thing in scene.objects

@@ -6,6 +6,7 @@ Learned at once: the text that the model writes, the velocity of the features th
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from blip3u_core.language.text_model import TextModel, rotate_halves
 from small_world.dialogues import MIX
 from small_world.world import Scene
 
-from .common import RUNS, Schedule, StepRng, read_safetensors
+from .common import RUNS, WIDE, Schedule, StepRng, read_safetensors
 from .dit_routing import DitRoutes, SharedPrefix
 from .llm_config import DIT, NUM_QUERIES, language_config
 from .llm_data import EMPTY, Batch, blank_sequence, collate, sample_sequences, shared_prefix
@@ -30,6 +31,8 @@ from .vision_encoder import FeatureTower, VisionEncoder, cell_heads, cell_loss
 SCHEDULE = Schedule(
     steps=24620, lr=6e-4, batch=36, warmup=40, ema=0.97, flat=0.983, save_every=20, muon=True
 )
+if WIDE:
+    SCHEDULE = replace(SCHEDULE, steps=2600, lr=1.5e-3, flat=0.5)
 OUTER = ("embed_tokens", "heads.", "cells.", "kept.", "regress.")
 
 # The first steps teach the short forms, which cost least, those from LONG_FROM on all of them.
@@ -46,6 +49,28 @@ SHORT_MIX = {
     "talk": 0.5,
 }
 LONG_FROM = 1500
+# What the wide world asks of a model that begins as blip3u-tiny (`widen.py`): things, most of all.
+WIDE_MIX = {
+    "caption": 14.0,
+    "free_caption": 6.0,
+    "whole_caption": 6.0,
+    "related": 5.0,
+    "edit": 16.0,
+    "reconstruct": 1.0,
+    "question": 14.0,
+    "describe": 4.0,
+    "edit_plan": 3.0,
+    "dialogue": 6.0,
+    "free_edit": 3.0,
+    "free_question": 3.0,
+    "converse": 6.0,
+    "hard_question": 3.0,
+    "emptied": 1.5,
+    "redrawn": 1.5,
+    "story": 1.0,
+    "riddle": 1.0,
+    "talk": 0.3,
+}
 AGAIN_FROM = 23820  # a restored model goes on from here
 WEIGHTS = {"text": 1.0, "flow": 1.0, "regress": 1.0, "cells": 0.4, "seen": 0.3, "kept": 0.5}
 WEIGHTS |= {"copied": 0.15, "routed": 0.2, "described": 0.15, "meant": 0.15}
@@ -57,6 +82,8 @@ WEIGHTS |= {
     "told": 0.15,
     "named": 0.3,
 }
+if WIDE:
+    WEIGHTS["cells"] = 1.0
 CHANGED_WEIGHT = 4.0  # of the cells that an edit changes, against 1 for all others
 # (layer, head) of the text model whose attention is taught where to look
 HEADS = {
@@ -172,7 +199,7 @@ class LlmTraining(nn.Module):
         return self.model(flat.view(shape), batch.positions, batch.valid).flatten(0, 1)
 
     def losses(self, rng: StepRng, step: int = 0, count: int = SCHEDULE.batch) -> dict[str, Tensor]:
-        mix = SHORT_MIX if step < LONG_FROM else MIX
+        mix = WIDE_MIX if WIDE else SHORT_MIX if step < LONG_FROM else MIX
         sequences = sample_sequences(rng.python, count, mix=mix)
         size = -(-count // CHUNKS)
         batches = [collate(sequences[i : i + size]) for i in range(0, count, size)]

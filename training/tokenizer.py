@@ -1,6 +1,7 @@
 """The tokenizer of blip3u-tiny: Qwen2's kind, byte-level BPE, learned on the world's own texts."""
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
 from small_world.dialogues import corpus
+from small_world.things import WORD_OF_THING
 
 from .common import RUNS, WIDE, chance
 
@@ -104,6 +106,35 @@ def learn_tokenizer(seed: int = 0, num_samples: int = 30_000) -> Tokenizer:
     return tokenizer
 
 
+def extended(known: Tokenizer, words: Sequence[str]) -> Tokenizer:
+    """A tokenizer that cuts texts as `known` does, but for these words, each of them one token.
+
+    Its new merges come last, so what the old ones make of other texts stays as it is.
+    """
+    whole = json.loads(known.to_str())
+    vocab = {token: i for token, i in whole["model"]["vocab"].items() if token not in ADDED}
+    merges = [tuple(pair) for pair in whole["model"]["merges"]]
+    for word in words:
+        pieces = known.encode(word, add_special_tokens=False).tokens
+        while len(pieces) > 1:
+            first, second, *rest = pieces
+            pieces = [first + second, *rest]
+            if pieces[0] not in vocab:
+                vocab[pieces[0]] = len(vocab)
+                merges.append((first, second))
+    result = Tokenizer(BPE(vocab, merges))
+    result.normalizer, result.decoder = known.normalizer, known.decoder
+    result.pre_tokenizer = known.pre_tokenizer
+    for name, special in ADDED.items():
+        result.add_tokens([AddedToken(name, special=special, normalized=False)])
+    return result
+
+
+def wide_words() -> list[str]:
+    """All that a thing is called, inside a text and at its beginning."""
+    return [start + name for start in (" ", "") for name in sorted(WORD_OF_THING)]
+
+
 def strip_added(text: str) -> str:
     for name in ADDED:
         text = text.replace(name, " ")
@@ -112,13 +143,19 @@ def strip_added(text: str) -> str:
 
 @cache
 def load_tokenizer() -> Tokenizer:
-    """The tokenizer of the run, else (today's world) of the model, else a newly learned one."""
+    """The tokenizer of the run, else of the committed model, else a newly learned one.
+
+    The wide world's is the committed one, with a token for each word for a thing.
+    """
     of_run = RUNS / "tokenizer.json"
     for file in (of_run,) if WIDE else (of_run, COMMITTED):
         if file.exists():
             return Tokenizer.from_file(str(file))
     RUNS.mkdir(parents=True, exist_ok=True)
-    tokenizer = learn_tokenizer()
+    if WIDE:
+        tokenizer = extended(Tokenizer.from_file(str(COMMITTED)), wide_words())
+    else:
+        tokenizer = learn_tokenizer()
     tokenizer.save(str(of_run))
     return tokenizer
 

@@ -32,7 +32,7 @@ TOWER = EvaClipConfig(
 )
 SCHEDULE = Schedule(steps=1300, lr=1.5e-3, batch=64, warmup=100)
 if WIDE:  # from blip3u-tiny's tower, see `widen.py`
-    SCHEDULE = Schedule(steps=1800, lr=1.2e-3, batch=64, warmup=50, flat=0.5)
+    SCHEDULE = Schedule(steps=1800, lr=4e-4, batch=64, warmup=100, flat=0.5)
 LOSS_WEIGHTS = {
     "shape": 1.0,
     "color": 1.0,
@@ -44,7 +44,7 @@ LOSS_WEIGHTS = {
     "index": 0.2,
 }
 SHAPES_ONLY = 24  # scenes of a wide step, of shapes alone: their features stay as they are
-TAUGHT_WEIGHT = 3.0
+TAUGHT_WEIGHT = 6.0
 COMMITTED_WEIGHTS = Path(__file__).parent.parent / "models" / "blip3u-tiny" / "model.safetensors"
 TOWER_PREFIX = "model.gen_vision_tower.vision_tower.model."
 MAX_NOISE = 0.7  # added to the standardised features, uniform in 0..MAX_NOISE a picture

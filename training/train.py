@@ -48,7 +48,7 @@ def train_vision_encoder(until: int | None = None) -> None:
 
 def train_unet(until: int | None = None) -> None:
     training = unet.UNetTraining(unet.FrozenLatents(), vision_encoder.FeatureTower())
-    run = Run("unet", training, unet.SCHEDULE)
+    run = Run("unet", training, unet.SCHEDULE, outer=unet.OUTER)
     run.resume()
     run.go(
         lambda rng: training.losses(rng, SEED, run.step),

@@ -62,7 +62,11 @@ SCHEDULER_CONFIG = {
 }
 SCHEDULE = Schedule(steps=5000, lr=1.2e-3, batch=32, warmup=50, ema=0.995, flat=0.6, save_every=50)
 if WIDE:  # from blip3u-tiny's, see `widen.py`
-    SCHEDULE = Schedule(steps=2400, lr=1e-3, batch=32, warmup=50, ema=0.99, flat=0.6, save_every=50)
+    SCHEDULE = Schedule(
+        steps=8000, lr=1e-3, batch=32, warmup=50, ema=0.99, flat=0.6, save_every=50, muon=True
+    )
+OBJECT_WEIGHT = 4.0 if WIDE else 0.0  # more of the loss where objects are
+OUTER = ("conv_in", "conv_out", "add_embedding", "time_embedding")  # Muon leaves them to AdamW
 TIMESTEP_POWER = 0.5  # timesteps 1000 u^0.5: more of the noisy ones, where the layout is decided
 FEATURE_NOISE = 0.5  # in 0..this, in units of the features' std: the DiT is not exact
 DROPPED = 0.04  # share of the features that are zero, the features of the prompt " ";
@@ -164,20 +168,25 @@ class UNetTraining(nn.Module):
         grey = torch.tensor(CLIP_MEAN)[:, None, None].expand(1, 3, PICTURE_SIZE, PICTURE_SIZE)
         self.routes = UnetRoutes(self.unet)
         self.grey = tower.features(grey)
-        self.pool: tuple[int, Tensor, Tensor] | None = None
+        self.pool: tuple[int, Tensor, Tensor, Tensor] | None = None
 
-    def pooled(self, seed: int, step: int) -> tuple[Tensor, Tensor]:
-        """Latents and features of this step's pool of pictures."""
+    def pooled(self, seed: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents and features of this step's pool of pictures, and where objects are."""
         number = step // POOL_STEPS
         if self.pool is None or self.pool[0] != number:
             scenes = sample_scenes(StepRng.at(seed + 1, number).python, POOL)
             latents, tower = self.frozen
             pictures = render_batch(scenes)
-            self.pool = (number, latents.encode(pictures), tower.features(pictures))
+            self.pool = (
+                number,
+                latents.encode(pictures),
+                tower.features(pictures),
+                object_places(pictures),
+            )
         return self.pool[1:]
 
     def losses(self, rng: StepRng, seed: int, step: int, batch: int = SCHEDULE.batch) -> dict:
-        latents, features = self.pooled(seed, step)
+        latents, features, objects = self.pooled(seed, step)
         picked = torch.randperm(len(latents), generator=rng.torch)[:batch]
         clean, tokens = latents[picked], features[picked]
         tokens = tokens + rng.normal(*tokens.shape) * rng.uniform(batch, 1, 1) * FEATURE_NOISE
@@ -192,7 +201,9 @@ class UNetTraining(nn.Module):
             [told[:, 0], told[:, 0], 0 * told[:, 0], 0 * told[:, 0], told[:, 1], told[:, 1]], 1
         )
         velocity = self.velocity(signal * clean + noise_std * noise, timestep, tokens, time_ids)
-        terms = {"velocity": F.mse_loss(velocity, signal * noise - noise_std * clean)}
+        missed = (velocity - (signal * noise - noise_std * clean)).square()
+        weight = 1 + OBJECT_WEIGHT * objects[picked]
+        terms = {"velocity": (missed * weight / weight.mean()).mean()}
         terms["routed"] = self.routes.loss(fate.flatten() >= 2 * DROPPED)
         return {"loss": terms["velocity"] + ROUTING_WEIGHT * terms["routed"], **terms}
 
@@ -200,6 +211,12 @@ class UNetTraining(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         added = {"text_embeds": tokens.mean(1), "time_ids": time_ids}
         return self.unet(x, timestep, tokens, added_cond_kwargs=added).sample
+
+
+def object_places(pictures: Tensor) -> Tensor:
+    """1 at every latent that shows a bit of an object, else 0; (B, 1, H / 8, W / 8)."""
+    shown = (pictures - pictures[:, :, :1, :1]).abs().amax(1, keepdim=True) > 0.01
+    return F.max_pool2d(shown.float(), 8)
 
 
 def draw(training: UNetTraining, tokens: Tensor, noise: Tensor, steps: int, scale: float) -> Tensor:
