@@ -32,7 +32,7 @@ SCHEDULE = Schedule(
     steps=24620, lr=6e-4, batch=36, warmup=40, ema=0.97, flat=0.983, save_every=20, muon=True
 )
 if WIDE:
-    SCHEDULE = replace(SCHEDULE, steps=2600, lr=1.5e-3, flat=0.5)
+    SCHEDULE = replace(SCHEDULE, steps=2600, lr=9e-4, flat=0.5)
 OUTER = ("embed_tokens", "heads.", "cells.", "kept.", "regress.")
 
 # The first steps teach the short forms, which cost least, those from LONG_FROM on all of them.

@@ -6,9 +6,9 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 
-from .common import RUNS
+from .common import RUNS, WIDE
 
-OUTPUT = Path(__file__).parent / "losses.svg"
+OUTPUT = Path(__file__).parent / ("losses-wide.svg" if WIDE else "losses.svg")
 PANELS = {
     "vae": ("l1", "mse"),
     "tower": ("shape", "color", "index", "draw", "contrast"),

@@ -85,7 +85,7 @@ def begin_unet() -> None:
     begin_run("unet", weights, 0)
 
 
-def embeddings_by_word(new: Tensor, old: Tensor) -> Tensor:
+def embeddings_by_word(new: Tensor, old: Tensor, wide: Tokenizer) -> Tensor:
     """Of each token that both tokenizers have its own; of words for a thing what nouns share.
 
     All words for one thing get one random direction besides, which tells it from other things, made
@@ -93,7 +93,7 @@ def embeddings_by_word(new: Tensor, old: Tensor) -> Tensor:
     of their old pieces are much alike (cosines of 0.63), and of directions that nothing reads the
     queries knew nothing after 360 steps. Other new tokens are the means of their old pieces.
     """
-    small, wide = Tokenizer.from_file(str(COMMITTED)), load_tokenizer()
+    small = Tokenizer.from_file(str(COMMITTED))
     result = new.clone()
     for token, number in wide.get_vocab().items():
         known = small.token_to_id(token)
@@ -123,7 +123,7 @@ def begin_llm(language: dict[str, Tensor]) -> None:
     new = training.state_dict()
     key = "model.embed_tokens.weight"
     weights = widened(new, language)
-    weights[key] = embeddings_by_word(new[key], language[key].float())
+    weights[key] = embeddings_by_word(new[key], language[key].float(), load_tokenizer())
     seen = read_safetensors(RUNS / "eyes.safetensors")
     begin_run("llm", weights | {f"eyes.{k}": v for k, v in seen.items()}, 0)
 

@@ -149,6 +149,13 @@ def ceilings(model: MeaningModel, count: int, report: Report) -> None:
         report.show(title, [describe(scene) for scene in scenes], pairs, whole)
 
 
+def truth(model: MeaningModel, count: int, report: Report) -> None:
+    """The scorer itself, on rendered scenes; no model takes part."""
+    scenes = make_cases("wide truth", count, lambda rng: sample_scene(wide(rng), "any"))
+    right = [read_wide_scene(render(scene)) == scene for scene in scenes]
+    report.add("  the scorer reads rendered scenes", 0.99, right)
+
+
 def objects_kept(scenes: Sequence[Scene], read: Sequence[Scene]) -> list[bool]:
     """Of every object, whether it is read at its place as it is."""
     result = []
@@ -165,6 +172,7 @@ ROWS: dict[str, Callable[[MeaningModel, int, Report], None]] = {
     "what": what_is_this,
     "replace": replacing,
     "ceilings": ceilings,
+    "truth": truth,
 }
 
 
