@@ -63,7 +63,7 @@ SCHEDULER_CONFIG = {
 SCHEDULE = Schedule(steps=5000, lr=1.2e-3, batch=32, warmup=50, ema=0.995, flat=0.6, save_every=50)
 if WIDE:  # from blip3u-tiny's, see `widen.py`
     SCHEDULE = Schedule(
-        steps=8000, lr=1e-3, batch=32, warmup=50, ema=0.99, flat=0.6, save_every=50, muon=True
+        steps=6000, lr=1e-3, batch=32, warmup=50, ema=0.99, flat=0.6, save_every=50, muon=True
     )
 OBJECT_WEIGHT = 4.0 if WIDE else 0.0  # more of the loss where objects are
 OUTER = ("conv_in", "conv_out", "add_embedding", "time_embedding")  # Muon leaves them to AdamW
