@@ -9,14 +9,12 @@ from dataclasses import replace
 
 from blip3u_core.language.prompt import QUESTION_REQUEST
 from small_world.language import NUMBERS, describe, plural, with_article
+from small_world.names import nameable, reference, without_color
 from small_world.questions import (
     Question,
     cell_of,
     fitting,
-    nameable,
-    reference,
     reply,
-    without_color,
     yes_no,
     yes_no_of_cell,
 )

@@ -12,7 +12,7 @@ from small_world.edits import Edit, change, free_cells
 from small_world.free_edits import REMOVALS, named, politely
 from small_world.language import join_list, plural, with_article
 from small_world.more_objects import add_more, shortly
-from small_world.questions import reference
+from small_world.names import reference
 from small_world.samples import Sample, Turn, dialogue_sample, user
 from small_world.wordings import as_typed, color_word, size_word
 from small_world.world import (

@@ -27,7 +27,8 @@ from small_world.group_edits import BIGGER, group_edit
 from small_world.joined_captions import joined_caption
 from small_world.language import with_article
 from small_world.more_objects import another
-from small_world.questions import reference, reply
+from small_world.names import reference
+from small_world.questions import reply
 from small_world.samples import Sample, assistant
 from small_world.wordings import BACKGROUND_WORDS, as_typed, color_word, place_words, size_word
 from small_world.world import BACKGROUNDS, COLORS, SHAPES, Object, Scene, split_of

@@ -72,7 +72,8 @@ def main() -> int:
             install_browser()
         except (RuntimeError, subprocess.CalledProcessError) as error:
             print(error, file=sys.stderr)
-            return 1
+            if find_browser() is None:
+                return 1
     print(f"browser: {find_browser()}")
     return 0
 
