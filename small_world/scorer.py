@@ -154,6 +154,16 @@ def read_object(picture: np.ndarray, region: np.ndarray, background: np.ndarray)
     return Object(shape, nearest_name(color, COLORS), size, row, col, dx, dy)
 
 
+def as_pixels(picture: np.ndarray) -> np.ndarray:
+    """(128, 128, 3) float32 in 0..255. Raises: ValueError for another size."""
+    if picture.shape != (PICTURE_SIZE, PICTURE_SIZE, 3):
+        raise ValueError(
+            f"the picture is {picture.shape}, expected ({PICTURE_SIZE}, {PICTURE_SIZE}, 3); "
+            "resize it before it is scored."
+        )
+    return picture.astype(np.float32) * (1 if picture.dtype == np.uint8 else 255)
+
+
 def read_scene(picture: np.ndarray) -> Scene:
     """Read a picture of the world.
 
@@ -162,12 +172,7 @@ def read_scene(picture: np.ndarray) -> Scene:
 
     Raises: ValueError for another size.
     """
-    if picture.shape != (PICTURE_SIZE, PICTURE_SIZE, 3):
-        raise ValueError(
-            f"the picture is {picture.shape}, expected ({PICTURE_SIZE}, {PICTURE_SIZE}, 3); "
-            "resize it before it is scored."
-        )
-    pixels = picture.astype(np.float32) * (1 if picture.dtype == np.uint8 else 255)
+    pixels = as_pixels(picture)
     background = border_color(pixels)
     distance = np.linalg.norm(pixels - background, axis=-1)
     labels, _ = ndimage.label(distance > FOREGROUND_DISTANCE)

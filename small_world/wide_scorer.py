@@ -11,13 +11,12 @@ from functools import cache
 
 import numpy as np
 
-from small_world.scorer import UNKNOWN, border_color, nearest_name
+from small_world.scorer import UNKNOWN, as_pixels, border_color, nearest_name
 from small_world.things import THINGS
 from small_world.world import (
     BACKGROUNDS,
     CELL_CENTERS,
     COLORS,
-    PICTURE_SIZE,
     SHAPES,
     SIZES,
     Object,
@@ -119,12 +118,7 @@ def read_wide_scene(picture: np.ndarray) -> Scene:
 
     Raises: ValueError for another size.
     """
-    if picture.shape != (PICTURE_SIZE, PICTURE_SIZE, 3):
-        raise ValueError(
-            f"the picture is {picture.shape}, expected ({PICTURE_SIZE}, {PICTURE_SIZE}, 3); "
-            "resize it before it is scored."
-        )
-    pixels = picture.astype(np.float32) * (1 if picture.dtype == np.uint8 else 255)
+    pixels = as_pixels(picture)
     background = border_color(pixels)
     half = WINDOW // 2
     difference = np.pad(pixels - background, ((half, half), (half, half), (0, 0)))
