@@ -90,8 +90,8 @@ def embeddings_by_word(new: Tensor, old: Tensor, wide: Tokenizer) -> Tensor:
 
     All words for one thing get one random direction besides, which tells it from other things, made
     of those that tell shapes and colours apart, as these are what heads and queries pass on. Means
-    of their old pieces are much alike (cosines of 0.63), and of directions that nothing reads the
-    queries knew nothing after 360 steps. Other new tokens are the means of their old pieces.
+    of their old pieces are much alike (cosines of 0.63). Other new tokens are the means of their
+    old pieces.
     """
     small = Tokenizer.from_file(str(COMMITTED))
     result = new.clone()
