@@ -129,10 +129,14 @@ def add(rng: random.Random, scene: Scene) -> Edit:
     return Edit("add", said(rng, orders, wishes), scene, scene.with_objects((*scene.objects, new)))
 
 
+def clear(rng: random.Random, scene: Scene) -> Edit:
+    return Edit("clear", politely(rng, rng.choice(CLEARINGS)), scene, scene.with_objects(()))
+
+
 def remove(rng: random.Random, scene: Scene) -> Edit:
     """One object; of twins the last in reading order, where none is named; or everything."""
     if rng.random() < 0.12:
-        return Edit("clear", politely(rng, rng.choice(CLEARINGS)), scene, scene.with_objects(()))
+        return clear(rng, scene)
     old = rng.choice(scene.objects)
     alike = [o for o in scene.objects if (o.shape, o.color) == (old.shape, old.color)]
     it = named(rng, scene, old)

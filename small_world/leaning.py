@@ -22,8 +22,8 @@ from small_world.conversations import (
 )
 from small_world.edits import Edit, change, free_cells
 from small_world.free_captions import unknown_thing
-from small_world.free_edits import REMOVALS, add, free_edit, politely
-from small_world.group_edits import BIGGER, group_edit
+from small_world.free_edits import REMOVALS, add, clear, free_edit, politely
+from small_world.group_edits import BIGGER, TRIES, group_edit
 from small_world.joined_captions import joined_caption
 from small_world.language import with_article
 from small_world.more_objects import another
@@ -157,12 +157,15 @@ LEANING: dict[Callable[[random.Random, Talk], Edit | None], tuple[float, str]] =
 
 
 def lean(rng: random.Random, talk: Talk, split: str) -> Edit:
-    """An edit that the talk explains; with nothing to be called "it" one that explains itself."""
+    """An edit that the talk explains; with nothing to be called "it" one that explains itself.
+
+    Where hardly any target lies in the split, all is cleared away.
+    """
     if talk.it is None:
         make = group_edit if rng.random() < 0.5 else free_edit
         return make(rng, talk.scene, split)
     weights = [weight for weight, _ in LEANING.values()]
-    while True:
+    for _ in range(TRIES):
         maker = rng.choices(tuple(LEANING), weights)[0]
         edit = maker(rng, talk)
         if edit is None:
@@ -170,6 +173,8 @@ def lean(rng: random.Random, talk: Talk, split: str) -> Edit:
         if not edit.target.objects or split == "any" or split_of(edit.target) == split:
             talk.trait = LEANING[maker][1]
             return replace(edit, instruction=as_typed(rng, edit.instruction))
+    talk.trait, edit = "", clear(rng, talk.scene)
+    return replace(edit, instruction=as_typed(rng, edit.instruction))
 
 
 def meant_by_it(before: Scene, after: Scene) -> Object | None:

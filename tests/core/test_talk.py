@@ -144,13 +144,14 @@ def test_it_is_what_was_changed_last():
     assert leaning.meant_by_it(PAIR, PAIR.with_objects((green, RING))) == green
 
 
+@pytest.mark.parametrize("split", ["train", "held_out"])
 @pytest.mark.parametrize("kind", ["joined", "group_edit", "compared", "leaning"])
-def test_talk_can_be_read_and_stays_in_its_split(kind):
+def test_talk_can_be_read_and_stays_in_its_split(kind, split):
     rng = random.Random(8)
     for _ in range(60):
-        sample = SAMPLERS[kind](rng, "train")
+        sample = SAMPLERS[kind](rng, split)
         sequence = encode(sample)
         shown = [s.scene for s in sample.segments if isinstance(s, Shown)]
         assert len(sequence.starts) == len(shown)
         for scene in shown + [sequence.drawn] * (sequence.drawn is not None):
-            assert not scene.objects or split_of(scene) == "train"
+            assert not scene.objects or split_of(scene) == split
