@@ -194,6 +194,24 @@ class Host:
             return str(error)
         raise AssertionError("the graph ran without an error, one was expected")
 
+    def cancel(self, graph: Graph, after: int = 3) -> int:
+        """The last step that came of a graph which is cancelled at its step number `after`."""
+        steps: list[int] = []
+
+        def stop(event: dict[str, Any]) -> None:
+            if event["type"] == "progress":
+                steps.append(event["data"]["value"])
+                if len(steps) == after:
+                    self.interrupt()
+
+        try:
+            self.run(graph, on_event=stop)
+        except GraphError as error:
+            if not error.interrupted:
+                raise
+            return max(steps)
+        raise AssertionError("the graph ran to its end, it was to be cancelled")
+
     def interrupt(self) -> None:
         self.post("/interrupt", {})
 
