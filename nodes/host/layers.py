@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...blip3u_core.weights.few_rows import FewRows, QuantizedMatrix
 from ...blip3u_core.weights.quantized import QuantizedRows
 from .placement import Placement
 
@@ -37,6 +38,71 @@ def layer_operations(placement: Placement) -> Any:
 
     Operations.Linear = Linear
     return Operations
+
+
+def with_few_rows(base: Any, products: FewRows) -> Any:
+    """The host's operations, whose quantised layers multiply few rows by our kernel if it runs.
+
+    For a network that decodes: one row, or one a conversation, at every step.
+    """
+
+    class Linear(base.Linear):
+        def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            result = None
+            if products.takes(input) and _is_plain(self):
+                result = _product(products, self, input)
+            return super().forward(input, *args, **kwargs) if result is None else result
+
+    class Operations(base):
+        pass
+
+    Operations.Linear = Linear
+    return Operations
+
+
+def _is_plain(layer: Any) -> bool:
+    """Whether a layer is quantised, has nothing to add to its weight, and gains by our product.
+
+    Of 4 bits it gains where the host casts the matrix: not on cards that multiply them.
+    """
+    kind = getattr(layer, "quant_format", None)
+    gains = kind == "int8_tensorwise" or (kind == "nvfp4" and layer._full_precision_mm)
+    lowvram = ("weight_lowvram_function", "bias_lowvram_function", "pre_quant_scale")
+    return (
+        gains
+        and not (layer.weight_function or layer.bias_function)
+        and not getattr(layer, "comfy_force_cast_weights", False)
+        and all(getattr(layer, name, None) is None for name in lowvram)
+    )
+
+
+def _product(products: FewRows, layer: Any, input: Tensor) -> Tensor | None:
+    """`input` times a quantised matrix as it lies, wherever the host keeps it; None for none."""
+    host: Any = comfy.ops
+    weight, bias, stream = host.cast_bias_weight(
+        layer,
+        dtype=layer.weight.dtype,
+        device=input.device,
+        bias_dtype=input.dtype,
+        offloadable=True,
+        want_requant=True,  # as it lies, not cast
+    )
+    matrix = (
+        _matrix(layer.quant_format, weight) if isinstance(weight, host.QuantizedTensor) else None
+    )
+    result = None if matrix is None else products.product(input, matrix, bias)
+    host.uncast_bias_weight(layer, weight, bias, stream)
+    return result
+
+
+def _matrix(kind: str, weight: Any) -> QuantizedMatrix | None:
+    """What the host's quantised tensor holds; None for a turned or rotated one."""
+    numbers, params = weight._qdata, weight._params  # Host: no public names (0.16 to 0.33)
+    if getattr(params, "transposed", False) or getattr(params, "convrot", False):
+        return None
+    if kind == "nvfp4":
+        return QuantizedMatrix(kind, numbers, params.block_scale, params.scale)
+    return QuantizedMatrix(kind, numbers, params.scale)
 
 
 def build_in(config: Any, placement: Placement) -> None:

@@ -19,7 +19,8 @@ from ...blip3u_core.language.model import (
 )
 from ...blip3u_core.language.visual_tokens import visual_tokens
 from ...blip3u_core.weights.checkpoint import Checkpoint
-from .layers import layer_operations, with_token_table
+from ...blip3u_core.weights.few_rows import FewRows, kernel_for
+from .layers import layer_operations, with_few_rows, with_token_table
 from .memory import free_bytes, reading_bytes, report_fit, reported_peak
 from .patchers import patcher_for
 from .placement import Placement, keep, main_dtype
@@ -143,12 +144,15 @@ def place_language_model(checkpoint: Checkpoint, weight_dtype: torch.dtype | Non
 
 
 def _build(checkpoint: Checkpoint, placement: Placement) -> LanguageModel:
+    operations = layer_operations(placement)
+    if placement.quantized:
+        operations = with_few_rows(operations, FewRows(kernel_for(placement.device)))
     llm = empty_language_model(
         checkpoint.llm,
         checkpoint.assets,
         checkpoint.generation_config,
         placement.computing,
-        with_token_table(layer_operations(placement)),
+        with_token_table(operations),
     )
     assign_language_weights(llm, checkpoint.llm, placement.kept, placement.quantized)
     return llm
