@@ -54,6 +54,7 @@ EXTRAS = {  # what only some commands need, and which room they are in
     "export": {"pyarrow"},
     "batch": {"pyarrow", "ray"},
     "harnesses": {"accelerate", "lmms_eval", "vlmeval"},
+    "weights": {"triton"},  # torch for CUDA brings it; a kernel of few rows
 }  # fmt: skip
 
 
