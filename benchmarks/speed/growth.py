@@ -13,13 +13,13 @@ import torch
 from blip3u_core.features.flow import item_noise, sample_clip_features
 from blip3u_core.language.visual_tokens import visual_tokens
 
+from .cost import GPUS, StageCost
 from .decoder import MINIMAL as UNET_MINIMAL
 from .decoder import UNET
 from .dit import MINIMAL, NUM_QUERIES, SIZE, random_dit
 from .llm import CACHE_BYTES, Dialogue
 from .measure import Measurement, Times, alternate, threads
 from .models import LANGUAGE, LANGUAGE_MINIMAL, language_model
-from .paper import GPUS, StageCost
 from .stages import ModelWork
 
 ROUNDS = 5

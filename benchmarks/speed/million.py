@@ -5,7 +5,8 @@ From the same counted work as `benchmarks.speed.paper`; nothing of it was measur
 
 from collections.abc import Iterator
 
-from .paper import BF16, GPUS, Choice, StageCost, stages
+from .cost import GPUS, StageCost
+from .paper import BF16, Choice, stages
 from .stages import ANSWER_TOKENS, ModelWork
 
 H100 = GPUS[0]

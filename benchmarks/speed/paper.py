@@ -8,6 +8,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
+from .answers import FEW_ROWS_REACHED, FewRowsAnswer, few_rows_matrices
+from .answers import goal_lines as answer_goal_lines
+from .cost import (
+    BANDWIDTH_REACHED,
+    COMPUTE_REACHED,
+    GB,
+    GPUS,
+    LAUNCH_SECONDS,
+    RESERVED,
+    SHORTEST_KERNEL,
+    Gpu,
+    StageCost,
+    duration,
+)
 from .counting import Work
 from .sizes import KINDS, Shapes, gigabytes, published_shapes, small_numbers
 from .stages import (
@@ -20,88 +34,7 @@ from .stages import (
     ModelWork,
 )
 
-COMPUTE_REACHED = 0.6  # of the dense peak, by good matrix products of these sizes
-BANDWIDTH_REACHED = 0.8
-LAUNCH_SECONDS = 6e-6  # per operation issued by eager PyTorch
-SHORTEST_KERNEL = 2e-6
-RESERVED = 1.2e9  # bytes that the desktop, the CUDA context and the host's reserve take
-GB = 1e9
 PICTURE_GOALS = (0.6, 7.0, 13.0)  # seconds of the 8B, by card
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """Numbers of the makers' data sheets; `link` is what PCIe reaches in practice."""
-
-    name: str
-    flops: float  # bf16, dense, float32 accumulation
-    bandwidth: float  # bytes a second
-    memory: float  # bytes
-    link: float  # bytes a second between RAM and card
-
-
-GPUS = (
-    Gpu("H100 SXM 80 GB", 989e12, 3.35e12, 80e9, 50e9),
-    Gpu("RTX 4070 12 GB", 58e12, 504e9, 12e9, 25e9),
-    Gpu("RTX 4060 8 GB", 30e12, 272e9, 8e9, 13e9),
-)
-
-
-@dataclass(frozen=True)
-class StageCost:
-    """Work, and the weights that every one of its `passes` goes through."""
-
-    name: str
-    work: Work
-    weight_bytes: float
-    passes: int = 1
-    cast_bytes: float = 0.0  # moved at every pass beside what bf16 moves; less than 0: less
-
-    @property
-    def memory(self) -> float:
-        return self.weight_bytes + self.work.peak_bytes
-
-    def gpu_seconds(self, card: Gpu) -> float:
-        """With CUDA graphs, everything on the card."""
-        compute, bandwidth = card.flops * COMPUTE_REACHED, card.bandwidth * BANDWIDTH_REACHED
-        kernels = self.work.sum(
-            lambda o: max(o.flops / compute, o.num_bytes / bandwidth, SHORTEST_KERNEL)
-        )
-        return kernels + self.passes * self.cast_bytes / bandwidth
-
-    def streamed_bytes(self, card: Gpu) -> float:
-        """Weights that do not fit and cross the link at every pass (low-VRAM mode)."""
-        return min(self.weight_bytes, max(0.0, self.memory - (card.memory - RESERVED)))
-
-    def stream_seconds(self, card: Gpu) -> float:
-        return self.passes * self.streamed_bytes(card) / card.link
-
-    def launch_seconds(self) -> float:
-        return self.work.launches * LAUNCH_SECONDS
-
-    def seconds(self, card: Gpu, graphs: bool = False) -> float:
-        """Time with the weights where they are after loading, and what does not fit streamed."""
-        busy = self.gpu_seconds(card)
-        launched = busy if graphs else max(busy, self.launch_seconds())
-        return max(launched, self.stream_seconds(card))
-
-    def limit(self, card: Gpu) -> str:
-        """What the time is made of."""
-        busy = self.gpu_seconds(card)
-        parts = {
-            "link": self.stream_seconds(card),
-            "launches": self.launch_seconds(),
-            "compute": busy if self._compute_share(card) > 0.5 else 0.0,
-            "bandwidth": busy if self._compute_share(card) <= 0.5 else 0.0,
-        }
-        return max(parts, key=lambda name: parts[name])
-
-    def _compute_share(self, card: Gpu) -> float:
-        compute, bandwidth = card.flops * COMPUTE_REACHED, card.bandwidth * BANDWIDTH_REACHED
-        bound = self.work.sum(
-            lambda o: (o.flops / compute) * (o.flops / compute > o.num_bytes / bandwidth)
-        )
-        return bound / self.gpu_seconds(card)
 
 
 @cache
@@ -305,22 +238,35 @@ def assumptions() -> Iterator[str]:
         "- int8 products take the time of bf16 ones, only their weights are fewer bytes; nvfp4 and "
         "fp8 are cast to bf16 on use, as on cards before Blackwell"
     )
+    yield (
+        "- but for an answer's tokens after the first: with Triton they read int8 and nvfp4 where "
+        f"they lie (0.5625 bytes a number with its scales), at {FEW_ROWS_REACHED:.0%} of the "
+        "bandwidth, which no card has shown yet"
+    )
     yield "- loading from disk, text of the canvas, saving of the picture: nothing"
+
+
+def answers(known: Known, size: str) -> dict[str, StageCost]:
+    """Ways to answer about a picture, by what a user would call them."""
+    shapes, found = published_shapes(size)["llm"], {}
+    for form in FORMS:
+        stage = known[size, form]["answer"]
+        if form not in (INT8, NVFP4):
+            found[form.name] = stage
+            continue
+        matrices = few_rows_matrices(shapes, form.name)
+        found[form.name] = FewRowsAnswer(**vars(stage), matrices=matrices)
+        found[f"{form.name}, without Triton"] = stage
+    return found
 
 
 def answer_table(known: Known) -> Iterator[str]:
     yield "| answer of 64 tokens | LLM GB | " + " | ".join(card.name for card in GPUS) + " |"
     yield "|---|--:|" + "--:|" * len(GPUS)
-    for (size, form), found in known.items():
-        stage = found["answer"]
-        times = " | ".join(duration(stage.seconds(card)) for card in GPUS)
-        yield f"| {size.upper()}, {form.name} | {stage.memory / GB:.1f} | {times} |"
-
-
-def duration(seconds: float) -> str:
-    if seconds < 0.1:
-        return f"{1000 * seconds:.1f} ms"
-    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
+    for size in ("8b", "4b"):
+        for way, stage in answers(known, size).items():
+            times = " | ".join(duration(stage.seconds(card)) for card in GPUS)
+            yield f"| {size.upper()}, {way} | {stage.memory / GB:.1f} | {times} |"
 
 
 def main() -> None:
@@ -340,6 +286,8 @@ def main() -> None:
     print("\n".join(goal_lines(known)))
     print("\n### Answers about a picture\n")
     print("\n".join(answer_table(known)))
+    print("\n### Goals of an answer of the 8B\n")
+    print("\n".join(answer_goal_lines(answers(known, "8b"))))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed import million, paper
+from benchmarks.speed import answers, million, paper
+from benchmarks.speed.cost import GPUS, Gpu, StageCost
 from benchmarks.speed.counting import count, real_bytes
-from benchmarks.speed.paper import BF16, GPUS, INT8, Choice, StageCost
+from benchmarks.speed.paper import BF16, INT8, Choice
 from benchmarks.speed.sizes import published_shapes, small_numbers
 from benchmarks.speed.stages import DecoderWork, ModelWork, meta
 from blip3u_core.features.config import NextDiTConfig
@@ -134,10 +135,39 @@ def test_the_estimates_say_which_goals_they_reach(monkeypatch: pytest.MonkeyPatc
     assert "reached first by as it is (6.00 s)" in lines[1]
 
 
+def test_an_answer_reads_small_matrices_once_a_token_at_the_kernels_share():
+    card = Gpu("card", 1e30, 1e12, 80e9, 1e10)
+    work = count(lambda: meta(1, 4) @ meta(4, 4))
+    shapes = {
+        "model.layers.0.mlp.up_proj.weight": (2**16, 2**12),
+        "model.layers.0.input_layernorm.weight": (2**12,),
+        "lm_head.weight": (2**17, 2**12),
+    }
+    matrices = answers.few_rows_matrices(shapes, "nvfp4")
+    assert matrices == ((2**28, 0.5625), (2**29, 1.0))
+    assert answers.few_rows_matrices(shapes, "int8") == ((2**28, 1.0), (2**29, 1.0))
+    stage = StageCost("answer", work, 1e9, 64, 3e9)
+    ours = answers.FewRowsAnswer(**vars(stage), matrices=matrices)
+    cast = 3e9 / 0.8e12
+    token = (2**28 * 0.5625 + 2**29) / 0.7e12 - 2 * (2**28 + 2**29) / 0.8e12
+    assert ours.gpu_seconds(card) == pytest.approx(stage.kernel_seconds(card) + cast + 63 * token)
+    assert ours.streamed_bytes(card) == stage.streamed_bytes(card)
+
+
+def test_answers_say_which_goals_they_reach():
+    work = count(lambda: meta(4, 4) @ meta(4, 4))
+    slow, fast = StageCost("a", work * 400_000, 1e9), StageCost("b", work, 1e9)  # 2.4 s of launches
+    assert ["MISSED" in line for line in answers.goal_lines({"slow": slow})] == [True, False]
+    assert all(
+        "reached" in line and "fast" in line
+        for line in answers.goal_lines({"slow": slow, "fast": fast})
+    )
+
+
 def test_assumptions_are_printed_with_their_numbers():
     said = "\n".join(paper.assumptions())
     links = [f"{card.link / 1e9:.0f} GB/s" for card in GPUS]
-    for number in ("60%", "80%", "6 us", "1.2 GB", "40 tokens", *links):
+    for number in ("60%", "80%", "70%", "0.5625", "6 us", "1.2 GB", "40 tokens", *links):
         assert number in said, number
 
 
