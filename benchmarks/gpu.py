@@ -2,9 +2,10 @@
 
 Needs the repository, what its requirements name and torch: no ComfyUI, no weights, no network.
 Random weights are made on the device, in bfloat16. Each stage is timed as it is, as a CUDA graph,
-with its matrices in 8 bits and in 4, and last, while the time lasts, compiled. Its share is of the
-roofline that this card's own matrix products and copies, measured first, allow for the stage's
-counted work. What could not be tried is listed with the reason.
+with its matrices in 8 bits and in 4, and last, while the time lasts, compiled; a token of an answer
+also by our kernel of few rows, in nvfp4 and int8. Its share is of the roofline that this card's own
+matrix products and copies, measured first, allow for the stage's counted work. What could not be
+tried is listed with the reason.
 """
 
 import argparse

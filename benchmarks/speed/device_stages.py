@@ -119,7 +119,7 @@ def write_token(sizes: Sizes, device: torch.device) -> Built:
         hidden = model(embeds, positions, None, cache)
         return model.embed_tokens.project(hidden[:, -1]).float().argmax(-1)
 
-    return Built(write, model, *LLM)
+    return Built(write, model, *LLM, few_rows=True)
 
 
 def step_features(sizes: Sizes, device: torch.device) -> Built:

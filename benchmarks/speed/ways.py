@@ -1,8 +1,9 @@
 """Ways to run one stage on a device: as it is, as a CUDA graph, compiled, in 8 bits, in 4.
 
-All from torch alone. In 8 bits activations are rounded as well (one scale a matrix), and the card
+From torch alone. In 8 bits activations are rounded as well (one scale a matrix), and the card
 multiplies 8 bits by 8; in 4 bits weights only (one scale for up to 128 numbers of a row), and each
-product makes them whole again as it reads them: less to read, not less to compute.
+product makes them whole again as it reads them: less to read, not less to compute. An answer's
+token, one row, also by our own kernel, in the formats of our quantised files.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from blip3u_core.weights.few_rows import FewRows, QuantizedMatrix, kernel_for
+from blip3u_core.weights.nvfp4 import quantize_nvfp4
 from blip3u_core.weights.precision import fits_8_bits
 
 Run = Callable[[], object]
@@ -30,6 +33,7 @@ class Built:
     network: nn.Module
     part: str = ""  # by whose rule its matrices may be small; "" for none
     prefix: str = ""  # of its weights' names in a checkpoint
+    few_rows: bool = False  # whether it multiplies one row by every matrix
     steady: bool = True  # whether a call prepares nothing on the host, which no graph could hold
 
     def matrices(self) -> dict[str, nn.Linear]:
@@ -92,8 +96,47 @@ class Int4Linear(nn.Module):
         return out if self.bias is None else out + self.bias
 
 
+class FewRowsLinear(nn.Module):
+    """x W^T + b by our kernel, which reads W in a format of our quantised files."""
+
+    num_bytes: float
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.matrix, self.bias = self.quantise(layer.weight), layer.bias
+        self.products = FewRows(kernel_for(layer.weight.device))
+
+    @staticmethod
+    def quantise(weight: Tensor) -> QuantizedMatrix:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) to (..., out). Raises RuntimeError where the kernel is off."""
+        y = self.products.product(x, self.matrix, self.bias)
+        if y is None:
+            raise RuntimeError("the product of few rows is off, see the log")
+        return y
+
+
+class NvFp4Rows(FewRowsLinear):
+    num_bytes = 0.5 + 1 / 16
+
+    @staticmethod
+    def quantise(weight: Tensor) -> QuantizedMatrix:
+        return QuantizedMatrix("nvfp4", *quantize_nvfp4(weight))
+
+
+class Int8Rows(FewRowsLinear):
+    num_bytes = 1.0
+
+    @staticmethod
+    def quantise(weight: Tensor) -> QuantizedMatrix:
+        scales = (weight.float().abs().amax(1, keepdim=True) / 127).clamp(min=1e-30)
+        return QuantizedMatrix("int8_tensorwise", (weight / scales).round().to(torch.int8), scales)
+
+
 EAGER, GRAPH, COMPILED = "eager", "CUDA graph", "compiled"
-SMALL = {"fp8": Fp8Linear, "4 bit": Int4Linear}
+SMALL = {"fp8": Fp8Linear, "4 bit": Int4Linear, "nvfp4": NvFp4Rows, "int8": Int8Rows}
 
 
 def why_not(way: str, built: Built, device: torch.device) -> str | None:
@@ -102,6 +145,11 @@ def why_not(way: str, built: Built, device: torch.device) -> str | None:
         return "it has no matrices that may be small"
     if way == GRAPH and not built.steady:
         return "it sorts patches into windows on the host"
+    if way in ("nvfp4", "int8"):
+        if not built.few_rows:
+            return "the kernel is for few rows, as of an answer's tokens"
+        if kernel_for(device) is None:
+            return "needs Triton and an NVIDIA card of compute capability 8.0"
     if device.type != "cuda":
         return "needs a card" if way in (GRAPH, COMPILED) else None
     capability = torch.cuda.get_device_capability(device)

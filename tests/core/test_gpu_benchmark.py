@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from benchmarks import gpu
+from benchmarks.speed import ways
 from benchmarks.speed.device_stages import STAGES, small
 from benchmarks.speed.ways import EAGER, GRAPH, SMALL, Built, Fp8Linear, Int4Linear, why_not
 
@@ -39,6 +40,11 @@ def test_every_stage_runs_every_way_that_a_processor_has(monkeypatch: pytest.Mon
         assert row.share > 0
         assert f"| {row.name} | {row.way} |" in gpu.line(row)
     assert bench.skipped["compiled: needs a card"] == names
+    for kind in ("nvfp4", "int8"):
+        reason = f"{kind}: needs Triton and an NVIDIA card of compute capability 8.0"
+        assert bench.skipped[reason] == ["LLM: a token of an answer"]
+        reason = f"{kind}: the kernel is for few rows, as of an answer's tokens"
+        assert set(bench.skipped[reason]) == set(with_matrices) - {"LLM: a token of an answer"}
     assert set(bench.skipped["CUDA graph: needs a card"]) < set(names)
 
 
@@ -52,6 +58,33 @@ def test_small_layers_multiply_nearly_the_same(kind, largest_error: float, bias:
     assert 0 < (found - exact).norm() / exact.norm() < largest_error
 
 
+@pytest.mark.parametrize(("kind", "largest_error"), [(ways.NvFp4Rows, 0.12), (ways.Int8Rows, 0.02)])
+def test_an_answers_token_is_timed_by_the_kernel_of_few_rows(
+    kind, largest_error: float, monkeypatch: pytest.MonkeyPatch
+):
+    def kernel(x, matrix, bias):
+        y = x.float() @ matrix.rows(torch.arange(matrix.shape[0])).T
+        return (y if bias is None else y + bias.float()).to(x.dtype)
+
+    with pytest.raises(RuntimeError, match="is off"):
+        kind(nn.Linear(64, 48))(torch.randn(1, 64))
+    monkeypatch.setattr(ways, "kernel_for", lambda device: kernel)
+    layer = nn.Linear(64, 48, dtype=torch.bfloat16).requires_grad_(False)
+    x = torch.randn(1, 1, 64, dtype=torch.bfloat16)
+    exact, found = layer(x).float(), kind(layer)(x).float()
+    assert found.shape == exact.shape
+    assert 0 < (found - exact).norm() / exact.norm() < largest_error
+    name = "nvfp4" if kind is ways.NvFp4Rows else "int8"
+    assert SMALL[name] is kind
+    rows = {"LLM: a token of an answer": f"{name}, eager", "LLM: visual tokens": None}
+    monkeypatch.setattr(gpu, "WARM_UP", 0)
+    monkeypatch.setattr(gpu, "ROUNDS", 1)
+    for stage in STAGES:
+        if stage[0] in rows:
+            ways_of = [row.way for row in gpu.Bench(CPU, ROOF)._kind(small(), stage, name)]
+            assert ways_of == [rows[stage[0]]] * (rows[stage[0]] is not None)
+
+
 def test_a_card_that_lacks_a_product_says_so(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
     network = nn.ModuleDict({"layers": nn.ModuleList([nn.ModuleDict()])})
@@ -60,7 +93,7 @@ def test_a_card_that_lacks_a_product_says_so(monkeypatch: pytest.MonkeyPatch):
     assert why_not("fp8", built, card) == "needs compute capability 8.9, this card has 8.6"
     assert [why_not(way, built, card) for way in ("4 bit", EAGER, GRAPH)] == [None] * 3
     assert why_not("fp8", Built(lambda: None, network), card) is not None
-    assert set(SMALL) == {"fp8", "4 bit"}
+    assert set(SMALL) == {"fp8", "4 bit", "nvfp4", "int8"}
 
 
 def test_what_does_not_fit_or_fails_costs_a_row(monkeypatch: pytest.MonkeyPatch):
