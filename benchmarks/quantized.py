@@ -5,6 +5,9 @@ Answers are blip3u-tiny's, greedy, to questions about held-out pictures; its out
 beside its token table, as the 8B's does, so that both are quantised. Logits are those of the next
 token: after each of these prompts, and at every place of the golden set's prompts, whose random
 weights forgive less than trained ones.
+
+With `--host`, in a ComfyUI instead (`COMFYUI_PATH`, else `.host/ComfyUI`), by its own layouts and
+kernels: what each stage's output loses, and answers that stay the same.
 """
 
 import argparse
@@ -31,6 +34,7 @@ from small_world.world import render, sample_scene
 
 from .meaning.model import MeaningModel, request_chat
 from .speed.models import RANDOM_TINY
+from .speed.quantized_stages import table as host_table
 from .speed.sizes import KINDS, gigabytes, published_shapes
 
 TINY = Path(__file__).resolve().parents[1] / "models" / "blip3u-tiny"
@@ -136,7 +140,11 @@ def answer_table(count: int) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m benchmarks.quantized", description=__doc__)
     parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--host", action="store_true", help="every stage, in a ComfyUI")
     options = parser.parse_args(arguments)
+    if options.host:
+        print("\n".join(host_table(options.questions)))
+        return 0
     torch.set_num_threads(1)
     print("\n".join(memory_table()), flush=True)
     print()

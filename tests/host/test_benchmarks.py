@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import decoder_quality
-from benchmarks.speed import conversation, decode, host_import, memory, reuse
+from benchmarks.speed import conversation, decode, host_import, memory, quantized_stages, reuse
 from benchmarks.speed.in_host import call_in_host
 from harness.comfy import RANDOM_TINY, Host
 
@@ -79,3 +79,12 @@ def test_ways_to_decode_are_measured_with_what_they_cost() -> None:
     for one in found.values():
         assert one.to_exact > 20
         assert 0.5 < one.features <= 1
+
+
+def test_what_quantised_stages_lose_is_measured_in_the_host() -> None:
+    _, _, trained, *small = quantized_stages.table(2)
+    assert trained.startswith("| as trained | 6.0 | 0 | 0 | 0 | 0 | 2 of 2 |")
+    assert [line.split("`")[1] for line in small] == list(quantized_stages.KINDS)
+    for line in small:
+        errors = [float(cell) for cell in line.split("|")[3:7]]
+        assert all(0 < error < 0.2 for error in errors), line
