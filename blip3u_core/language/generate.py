@@ -6,12 +6,11 @@ and that are computed in vain.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..seeds import item_seed
+from .choose import SamplingParams, TokenChooser
 from .context import Context, check_length
 from .model import LanguageModel
 from .prefill import prefill
@@ -21,32 +20,6 @@ from .text_model import KeyValueCache
 LOOK_EVERY = 8  # tokens that a GPU writes between two looks of the host
 
 OnToken = Callable[[str, int, int], None]  # (text so far, tokens so far, most tokens)
-
-
-@dataclass(frozen=True)
-class SamplingParams:
-    """How the next token is chosen.
-
-    temperature 0 takes the likeliest; above, one is drawn from those that together hold `top_p`
-    of the probability, answer i of a batch with seed + i. `repetition_penalty` None is the
-    checkpoint's own.
-    """
-
-    max_new_tokens: int = 512
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    repetition_penalty: float | None = None
-
-    def __post_init__(self) -> None:
-        checks = [
-            ("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, "1 or more"),
-            ("temperature", self.temperature, 0 <= self.temperature < 1e6, "0 or more"),
-            ("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1"),
-        ]
-        for name, value, good, expected in checks:
-            if not good:
-                raise ValueError(f"{name} is {value}, expected {expected}.")
 
 
 def generate(
@@ -118,21 +91,23 @@ def generate_tokens(
     total = _most_tokens(llm, contexts, sampling)
     known = prefix_cache if len(contexts) == 1 else None
     reader = ContextReader(llm, contexts, known)
-    chooser = TokenChooser(llm, contexts, sampling)
     answers = _Answers(len(contexts), llm.eos_token_ids, stop)
-    stride = look_every(llm, sampling)
-    logits, done = llm.logits(reader.read_contexts()), 0
+    stride = min(look_every(llm), total)
+    chooser = TokenChooser(llm, contexts, sampling, stride)
+    logits, done, count = llm.logits(reader.read_contexts()), 0, stride
+    chooser.draw_ahead(count)
+    tokens, chosen = chooser.choose(logits), 1
     while True:
-        chosen = [chooser.choose(logits)]
-        for _ in range(min(stride, total - done) - 1):
-            chosen.append(chooser.choose(llm.logits(reader.read_tokens(chosen[-1]))))
-        chooser.check()
-        done += answers.add(torch.stack(chosen).tolist())  # the host waits for the GPU here
+        for _ in range(count - chosen):
+            tokens = chooser.choose(llm.logits(reader.read_tokens(tokens)))
+        following = min(stride, total - done - count)
+        chooser.draw_ahead(following)
+        done += answers.add(chooser.look(count))
         if on_token is not None:
             on_token(answers.ids, done, total)
         if all(answers.ended) or done == total:
             break
-        logits = llm.logits(reader.read_tokens(chosen[-1]))
+        count, chosen = following, 0
     if known is not None:
         keys = (*contexts[0].keys(), *answers.ids[0])
         known.keep(keys[: reader.cache.length], reader.cache)
@@ -168,12 +143,9 @@ class _Answers:
         self.ended[index] = self._stop is not None and self._stop(self.ids[index])
 
 
-def look_every(llm: LanguageModel, sampling: SamplingParams) -> int:
-    """How many tokens to write before the host looks at them.
-
-    A processor has nothing to wait for; drawn tokens come from generators of the host.
-    """
-    return 1 if llm.device.type == "cpu" or sampling.temperature > 0 else LOOK_EVERY
+def look_every(llm: LanguageModel) -> int:
+    """How many tokens to write before the host looks at them; a processor need not wait."""
+    return 1 if llm.device.type == "cpu" else LOOK_EVERY
 
 
 class ContextReader:
@@ -200,60 +172,3 @@ class ContextReader:
         position_ids = self.next.expand(3, -1)[..., None]
         self.next = self.next + 1
         return self.llm.model(embeds, position_ids, self.valid, self.cache)[:, -1]
-
-
-class TokenChooser:
-    """Next tokens from logits: repetition penalty, then greedy or nucleus sampling."""
-
-    def __init__(
-        self, llm: LanguageModel, contexts: Sequence[Context], sampling: SamplingParams
-    ) -> None:
-        given = sampling.repetition_penalty
-        self.penalty = llm.repetition_penalty if given is None else given
-        self.sampling = sampling
-        self.seen = torch.zeros(len(contexts), llm.config.vocab_size, dtype=torch.bool)
-        for index, context in enumerate(contexts):
-            self.seen[index, torch.tensor(context.ids)] = True
-        self.seen = self.seen.to(llm.device)
-        self.finite = torch.ones((), dtype=torch.bool, device=llm.device)
-        seeds = [item_seed(sampling.seed, index) for index in range(len(contexts))]
-        self.generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-
-    def choose(self, logits: Tensor) -> Tensor:
-        """One token per row of (B, vocabulary), (B,), where the logits lie."""
-        penalty = self.penalty
-        if penalty != 1.0:
-            # Parity: words of the prompt are penalised too, and negative scores multiplied.
-            # Source: CTRL, Keskar et al. 2019, and transformers' RepetitionPenaltyLogitsProcessor.
-            punished = torch.where(logits < 0, logits * penalty, logits / penalty)
-            logits = torch.where(self.seen, punished, logits)
-        self.finite &= torch.isfinite(logits).all()
-        if self.sampling.temperature == 0:
-            tokens = logits.argmax(dim=-1)
-        else:
-            # The likeliest at 0: so the smallest temperature overflows nothing but the unlikely.
-            self.check()
-            logits = logits.cpu() - logits.cpu().amax(dim=-1, keepdim=True)
-            tokens = self._draw(logits / self.sampling.temperature)
-        tokens = tokens.to(self.seen.device)
-        self.seen.scatter_(1, tokens[:, None], True)
-        return tokens
-
-    def check(self) -> None:
-        """Raises ValueError if the scores of a token were no numbers."""
-        if not self.finite:
-            raise ValueError(
-                "the language model computed NaN or infinite scores, expected numbers. Load it "
-                "with weight_dtype bf16 or fp32 (fp16 can overflow)."
-            )
-
-    def _draw(self, logits: Tensor) -> Tensor:
-        """Nucleus sampling. Source: Holtzman et al. 2020."""
-        ordered, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)
-        outside = ordered.cumsum(dim=-1) - ordered >= self.sampling.top_p
-        ordered = ordered.masked_fill(outside, 0.0)
-        picks = [
-            torch.multinomial(row, 1, generator=generator)
-            for row, generator in zip(ordered, self.generators, strict=True)
-        ]
-        return order.gather(1, torch.stack(picks)).squeeze(1)

@@ -116,6 +116,8 @@ class LanguageModel(Network):
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids (any shape) to embeddings (..., D)."""
+        # A table that is offloaded is looked up where it lies, so the host waits for the ids: to
+        # bring a gigabyte to the device for one row would take longer.
         return self.model.embed_tokens(ids).to(self.device, self.dtype)
 
     def queries(self) -> Tensor:

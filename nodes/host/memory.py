@@ -12,6 +12,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrapperExecutor, WrappersMP
 
 from ...blip3u_core.language.context import Context
+from ...blip3u_core.language.generate import LOOK_EVERY
 from ...blip3u_core.language.model import LanguageModel
 from ...blip3u_core.memory_report import fit_message, peak_message
 from ...blip3u_core.weights.precision import fits_8_bits
@@ -20,6 +21,7 @@ from .placement import Placement
 
 MEGA = 1024**2
 _WORKING_COPIES = 8  # of one layer's activations that live at once
+_SCORES = 12  # float32 rows of the vocabulary at once, where tokens are drawn; places count double
 
 
 def reading_bytes(llm: LanguageModel, contexts: Sequence[Context], new_tokens: int) -> int:
@@ -31,7 +33,7 @@ def reading_bytes(llm: LanguageModel, contexts: Sequence[Context], new_tokens: i
     read = longest + llm.num_queries
     activations = (_WORKING_COPIES * text.hidden_size + 3 * text.intermediate_size) * size
     masks = batch * longest * longest if batch > 1 else 0
-    scores = 3 * text.vocab_size * 4
+    scores = (_SCORES + LOOK_EVERY) * text.vocab_size * 4  # and what draws the next tokens
     patches = max((p.num_patches for context in contexts for p in context.pictures), default=0)
     looking = patches * (_WORKING_COPIES * vision.hidden_size + 3 * vision.intermediate_size)
     return int(

@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from blip3u_core.language import generate as generating
+from blip3u_core.language.choose import SamplingParams, TokenChooser, draw
 from blip3u_core.language.context import dialogue_context
-from blip3u_core.language.generate import SamplingParams, TokenChooser, generate, generate_tokens
+from blip3u_core.language.generate import generate, generate_tokens
 from blip3u_core.language.model import LanguageModel
 from blip3u_core.language.prefix_cache import PrefixCache
 
@@ -22,7 +23,7 @@ WAITS = {  # each has a GPU's host wait for everything launched before
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generating, "look_every", lambda llm, sampling: generating.LOOK_EVERY)
+    monkeypatch.setattr(generating, "look_every", lambda llm: generating.LOOK_EVERY)
 
 
 def contexts(llm: LanguageModel) -> list[Any]:
@@ -31,7 +32,7 @@ def contexts(llm: LanguageModel) -> list[Any]:
 
 def scripted(monkeypatch: pytest.MonkeyPatch, tokens: list[int]) -> None:
     script = iter([*tokens, *[tokens[0]] * 16])
-    monkeypatch.setattr(TokenChooser, "choose", lambda *_: torch.tensor([next(script)]))
+    monkeypatch.setattr(TokenChooser, "_pick", lambda *_: torch.tensor([next(script)]))
 
 
 class Waits(TorchFunctionMode):
@@ -44,10 +45,10 @@ class Waits(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def waits(llm: LanguageModel, num_tokens: int) -> int:
+def waits(llm: LanguageModel, num_tokens: int, temperature: float) -> int:
     with Waits() as counted:
-        (ids,) = generate_tokens(llm, contexts(llm)[:1], SamplingParams(num_tokens))
-    assert len(ids) == num_tokens
+        answers = generate_tokens(llm, contexts(llm), SamplingParams(num_tokens, temperature))
+    assert {len(ids) for ids in answers} == {num_tokens}
     return counted.count
 
 
@@ -80,26 +81,45 @@ def test_what_was_computed_in_vain_is_not_remembered(
     assert len(entry.keys) == entry.cache.length == len(context) + 2
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("most", [1, 7, 8, 21])
 def test_looking_rarely_writes_the_same(
-    llm: LanguageModel, monkeypatch: pytest.MonkeyPatch, most: int
+    llm: LanguageModel, monkeypatch: pytest.MonkeyPatch, most: int, temperature: float
 ) -> None:
-    each = generate_tokens(llm, contexts(llm), SamplingParams(most))
+    sampling = SamplingParams(most, temperature, seed=3)
+    each = generate_tokens(llm, contexts(llm), sampling)
     monkeypatch.setattr(generating, "look_every", lambda *_: generating.LOOK_EVERY)
     told: list[int] = []
-    rarely = generate_tokens(
-        llm, contexts(llm), SamplingParams(most), lambda _, done, __: told.append(done)
-    )
+    rarely = generate_tokens(llm, contexts(llm), sampling, lambda _, done, __: told.append(done))
     assert rarely == each
     assert told == [*range(8, most, 8), most][: len(told)]
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
-def test_a_gpu_waits_once_in_8_tokens(llm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_gpu_waits_once_in_8_tokens(
+    llm: LanguageModel, monkeypatch: pytest.MonkeyPatch, temperature: float
+) -> None:
     monkeypatch.setattr(llm, "eos_token_ids", frozenset())
-    look = waits(llm, 24) - waits(llm, 16)
+    look = waits(llm, 24, temperature) - waits(llm, 16, temperature)
     assert look == 2  # whether the scores were numbers, and which tokens they chose
-    assert waits(llm, 17) - waits(llm, 10) == look
+    assert waits(llm, 17, temperature) - waits(llm, 10, temperature) == look
+
+
+@pytest.mark.parametrize("size", [1, 300, 20_000])
+@pytest.mark.parametrize("top_p", [1.0, 0.8, 0.01])
+def test_noise_drawn_ahead_draws_what_multinomial_draws(size: int, top_p: float) -> None:
+    """So that a seed gives the answers that it gave when each token was drawn by itself."""
+    generators = [torch.Generator().manual_seed(5) for _ in range(2)]
+    noise = torch.empty(8, 1, size)
+    for row in noise:
+        row.exponential_(generator=generators[0])
+    for step in range(8):
+        logits = 3 * torch.randn(1, size, generator=torch.Generator().manual_seed(step))
+        ordered, order = logits.softmax(-1).sort(descending=True)
+        ordered[ordered.cumsum(-1) - ordered >= top_p] = 0.0
+        drawn = torch.multinomial(ordered, 1, generator=generators[1])
+        assert draw(logits, top_p, noise[step]) == order[0, drawn[0]]
 
 
 def test_without_numbers_there_is_no_answer(
@@ -112,15 +132,15 @@ def test_without_numbers_there_is_no_answer(
             generate_tokens(llm, contexts(llm)[:1], SamplingParams(20, repetition_penalty=1.0))
 
 
-@pytest.mark.parametrize(
-    ("device", "temperature", "stride"), [("cpu", 0.0, 1), ("cuda", 0.0, 8), ("cuda", 0.7, 1)]
-)
-def test_only_a_gpu_that_needs_no_host_runs_ahead(
-    llm: LanguageModel,
-    monkeypatch: pytest.MonkeyPatch,
-    device: str,
-    temperature: float,
-    stride: int,
+@pytest.mark.parametrize("temperature", [1e-45, 1e-30, 1e-6])
+def test_the_smallest_temperatures_are_greedy(llm: LanguageModel, temperature: float) -> None:
+    greedy = generate_tokens(llm, contexts(llm), SamplingParams(9))
+    assert generate_tokens(llm, contexts(llm), SamplingParams(9, temperature)) == greedy
+
+
+@pytest.mark.parametrize(("device", "stride"), [("cpu", 1), ("cuda", 8), ("mps", 8)])
+def test_only_a_processor_looks_at_each_token(
+    llm: LanguageModel, monkeypatch: pytest.MonkeyPatch, device: str, stride: int
 ) -> None:
     monkeypatch.setattr(llm, "device", torch.device(device))
-    assert generating.look_every(llm, SamplingParams(temperature=temperature)) == stride
+    assert generating.look_every(llm) == stride
