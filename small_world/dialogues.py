@@ -40,6 +40,10 @@ from small_world.hard_cases import (
 from small_world.joined_captions import joined_caption_sample
 from small_world.language import describe, make_caption, reworded_order, sample_caption, typed
 from small_world.leaning import leaning_sample
+from small_world.phrase_captions import phrase_caption_sample
+from small_world.phrase_edits import phrase_edit_sample
+from small_world.phrase_questions import phrase_question_sample
+from small_world.phrase_talk import phrase_talk_sample
 from small_world.questions import ask, question_sample, reply
 from small_world.riddles import knowledge_sample, riddle_sample
 from small_world.samples import (
@@ -240,6 +244,10 @@ SAMPLERS: dict[str, Callable[[random.Random, str], Sample]] = {
     "group_edit": group_edit_sample,
     "compared": compared_sample,
     "leaning": leaning_sample,
+    "phrase_caption": phrase_caption_sample,
+    "phrase_edit": phrase_edit_sample,
+    "phrase_question": phrase_question_sample,
+    "phrase_talk": phrase_talk_sample,
 }
 MIX = {
     "caption": 5.0,
@@ -266,6 +274,10 @@ MIX = {
     "group_edit": 12.0,
     "compared": 9.0,
     "leaning": 18.0,
+    "phrase_caption": 14.0,
+    "phrase_edit": 18.0,
+    "phrase_question": 14.0,
+    "phrase_talk": 30.0,
 }
 
 

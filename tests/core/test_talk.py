@@ -145,7 +145,11 @@ def test_it_is_what_was_changed_last():
 
 
 @pytest.mark.parametrize("split", ["train", "held_out"])
-@pytest.mark.parametrize("kind", ["joined", "group_edit", "compared", "leaning"])
+@pytest.mark.parametrize(
+    "kind",
+    ["joined", "group_edit", "compared", "leaning", "phrase_caption", "phrase_edit",
+     "phrase_question", "phrase_talk"],
+)  # fmt: skip
 def test_talk_can_be_read_and_stays_in_its_split(kind, split):
     rng = random.Random(8)
     for _ in range(60):

@@ -1,0 +1,196 @@
+"""Pictures asked for in the words of the phrase book. For training alone."""
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+from small_world.free_captions import Named
+from small_world.joined_captions import joined_caption, with_looks
+from small_world.language import NUMBERS, Caption, ObjectWish, Wish, plural, settle, with_article
+from small_world.phrases import phrase
+from small_world.samples import Sample, caption_sample, dialogue_sample, user
+from small_world.wordings import (
+    BACKGROUND_WORDS,
+    RELATIONS_SAID,
+    as_typed,
+    color_word,
+    place_words,
+    size_word,
+)
+from small_world.world import BACKGROUNDS, Object, Scene, relations, sample_scene, split_of
+
+THINGS = ("thing", "thing2", "thing3")
+Said = tuple[str, Named, str | None, bool]  # text, its objects, their relation, whether the setting
+
+
+def look(rng: random.Random, thing: Object) -> tuple[str, ObjectWish]:
+    """ "a star", "a red star" or "a small red star", and what that asks for."""
+    how = rng.choice(("shape", "color", "color", "color", "both", "both"))
+    words, wish = thing.shape, ObjectWish(thing.shape)
+    if how != "shape":
+        words, wish = f"{color_word(rng, thing.color)} {words}", replace(wish, color=thing.color)
+    if how == "both":
+        words, wish = f"{size_word(rng, thing.size)} {words}", replace(wish, size=thing.size)
+    return with_article(words), wish
+
+
+def setting_words(rng: random.Random, scene: Scene) -> str:
+    return rng.choice(BACKGROUND_WORDS[scene.background])
+
+
+def one(rng: random.Random, scene: Scene) -> Said:
+    (thing,) = scene.objects
+    words = {"size": size_word(rng, thing.size), "color": color_word(rng, thing.color)}
+    text, used = phrase(rng, "draw", "one", shape=thing.shape, **words)
+    wish = ObjectWish(**{name: getattr(thing, name) for name in used})
+    return text, [(thing, wish, text.rstrip(".!?"))], None, False
+
+
+def one_placed(rng: random.Random, scene: Scene) -> Said:
+    (thing,) = scene.objects
+    words, wish = look(rng, thing)
+    kind = rng.choice(("one_where", "one_where", "one_setting", "one_both"))
+    row, col = thing.cell
+    if rng.random() < 0.4 and 1 not in (row, col):
+        row, col = rng.choice(((row, None), (None, col)))
+    where = {"where": place_words(rng, row, col)} if kind != "one_setting" else {}
+    setting = {"setting": setting_words(rng, scene)} if kind != "one_where" else {}
+    text, _ = phrase(rng, "draw", kind, thing=words, **where, **setting)
+    if where:
+        wish = replace(wish, row=row, col=col)
+    return text, [(thing, wish, words)], None, bool(setting)
+
+
+def in_order(text: str, named: Named) -> Named:
+    """As the text mentions them: the first is the one in the centre."""
+    return sorted(named, key=lambda entry: text.find(entry[2]))
+
+
+def several_looks(rng: random.Random, scene: Scene) -> Named | None:
+    """The objects in any order, if their words differ: it must be known which is meant."""
+    named: Named = []
+    for thing in rng.sample(scene.objects, len(scene.objects)):
+        words, wish = look(rng, thing)
+        if any(words in other or other in words for _, _, other in named):
+            return None
+        named.append((thing, wish, words))
+    return named
+
+
+def several(rng: random.Random, scene: Scene) -> Said | None:
+    named = several_looks(rng, scene)
+    if named is None:
+        return None
+    slots = {slot: words for slot, (_, _, words) in zip(THINGS, named, strict=False)}
+    text, _ = phrase(rng, "draw", ("two", "three")[len(named) - 2], **slots)
+    return text, in_order(text, named), None, False
+
+
+def related(rng: random.Random, scene: Scene) -> Said | None:
+    """The first of the text may be either of the two."""
+    found = several_looks(rng, scene)
+    if found is None:
+        return None
+    (a, wish_a, words_a), (b, wish_b, words_b) = found
+    relation = rng.choice(relations(a, b))
+    slots = {"thing": words_a, "thing2": words_b, "relation": rng.choice(RELATIONS_SAID[relation])}
+    text, _ = phrase(rng, "draw", "relation", **slots)
+    if text.find(words_a) > text.find(words_b):
+        opposite = next(r for r in relations(b, a) if is_opposite(r, relation))
+        return text, [(b, wish_b, words_b), (a, wish_a, words_a)], opposite, False
+    return text, [(a, wish_a, words_a), (b, wish_b, words_b)], relation, False
+
+
+def is_opposite(a: str, b: str) -> bool:
+    return {a, b} in ({"left of", "right of"}, {"above", "below"})
+
+
+def two_placed(rng: random.Random, scene: Scene) -> Said | None:
+    found = several_looks(rng, scene)
+    if found is None:
+        return None
+    named, slots = [], {}
+    for number, (thing, wish, words) in zip(("", "2"), found, strict=True):
+        where = place_words(rng, *thing.cell)
+        slots |= {f"thing{number}": words, f"where{number}": where}
+        named.append((thing, replace(wish, row=thing.row, col=thing.col), words))
+    text, _ = phrase(rng, "draw", "two_where", **slots)
+    return text, in_order(text, named), None, False
+
+
+def alike(rng: random.Random, scene: Scene) -> Said:
+    """ "two red stars"."""
+    first = scene.objects[0]
+    scene = with_looks(scene, shape=first.shape, color=first.color)
+    words, wish = plural(first.shape), ObjectWish(first.shape)
+    if rng.random() < 0.75:
+        words, wish = f"{color_word(rng, first.color)} {words}", replace(wish, color=first.color)
+    if rng.random() < 0.3:
+        scene = with_looks(scene, size=first.size)
+        words, wish = f"{size_word(rng, first.size)} {words}", replace(wish, size=first.size)
+    kind = rng.choice(("number", "number_setting"))
+    setting = {"setting": setting_words(rng, scene)} if kind == "number_setting" else {}
+    number = NUMBERS[len(scene.objects)]
+    text, _ = phrase(rng, "draw", kind, number=number, things=words, **setting)
+    return text, [(thing, wish, words) for thing in scene.objects], None, bool(setting)
+
+
+FORMS: dict[Callable[[random.Random, Scene], Said | None], tuple[int, ...]] = {
+    one: (1,), one_placed: (1,), several: (2, 2, 3), related: (2,), two_placed: (2,),
+    alike: (2, 2, 3),
+}  # fmt: skip
+WEIGHTS = (4, 6, 4, 5, 4, 3)
+
+
+def framed(rng: random.Random, text: str) -> str:
+    """Some description inside of what somebody says around it."""
+    return phrase(rng, "draw", "ask", scene=text)[0]
+
+
+def nothing(rng: random.Random) -> Caption:
+    background = rng.choice(tuple(BACKGROUNDS))
+    if rng.random() < 0.2:
+        text, _ = phrase(rng, "draw", "nothing")
+        return Caption(as_typed(rng, text), Scene("day", ()), Wish((), None))
+    text, _ = phrase(rng, "draw", f"nothing_{background}")
+    return Caption(as_typed(rng, text), Scene(background, ()), Wish((), background))
+
+
+def form_caption(rng: random.Random, form: Callable, scene: Scene) -> Caption | None:
+    said = form(rng, scene)
+    if said is None:
+        return None
+    text, named, relation, has_setting = said
+    background = scene.background if has_setting else None
+    if background is None and rng.random() < 0.3:
+        background = scene.background
+        text = f"{text.rstrip('.!?')}{rng.choice((' ', ', ', ', '))}{setting_words(rng, scene)}"
+    things = tuple(thing for thing, _, _ in named)
+    wish = Wish(tuple(wish for _, wish, _ in named), background, relation)
+    settled, names = settle(scene.with_objects(things), named, relation)
+    return Caption(text, settled, wish, names)
+
+
+def phrase_caption(rng: random.Random, split: str = "train") -> Caption:
+    """A caption of the book whose scene, as it is settled, lies in the split; as it is typed."""
+    if rng.random() < 0.07:
+        return nothing(rng)
+    while True:
+        if rng.random() < 0.2:
+            caption = joined_caption(rng, split)
+            text = caption.text.rstrip(".!?").lower()
+            return replace(caption, text=as_typed(rng, framed(rng, text)))
+        form = rng.choices(tuple(FORMS), WEIGHTS)[0]
+        scene = sample_scene(rng, split, rng.choice(FORMS[form]))
+        caption = form_caption(rng, form, scene)
+        if caption is not None and split in ("any", split_of(caption.scene)):
+            return replace(caption, text=as_typed(rng, caption.text))
+
+
+def phrase_caption_sample(rng: random.Random, split: str = "train") -> Sample:
+    """As Text to Image or as Converse asks for it."""
+    caption = phrase_caption(rng, split)
+    if rng.random() < 0.5:
+        return caption_sample("caption", caption)
+    message = user("{prompt}", caption.text)
+    return dialogue_sample("caption", [message], caption.scene, caption.names)

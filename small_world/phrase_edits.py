@@ -1,0 +1,278 @@
+"""Edits in the words of the phrase book. For training alone; no held-out edit samples from here."""
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+from blip3u_core.language.prompt import INSTRUCTION_REQUEST, PICTURE
+from small_world.edits import STEPS, Edit, change, edit_scene, free_cells
+from small_world.free_edits import named
+from small_world.group_edits import TRIES, changed
+from small_world.language import with_article
+from small_world.layout import USUAL
+from small_world.names import reference
+from small_world.phrases import phrase
+from small_world.samples import Sample, Turn, dialogue_sample, user
+from small_world.wordings import RELATIONS_SAID, as_typed, color_word, place_words, size_word
+from small_world.world import (
+    BACKGROUNDS,
+    COLORS,
+    SHAPES,
+    SIZES,
+    Object,
+    Scene,
+    sample_object,
+    sample_scene,
+    split_of,
+)
+
+NEXT_CELL = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
+SIZE_KIND = {"big": "grow", "small": "shrink"}
+WHOLE_WISHES = ("clear", "keep")  # neither goes together with another wish
+
+
+def other_size(thing: Object) -> str:
+    return "big" if thing.size == "small" else "small"
+
+
+def bare_place(rng: random.Random, row: int, col: int) -> str:
+    """ "the top left corner", "the center": what words for a place name, if they name it."""
+    words = place_words(rng, row, col)
+    return "the " + words.partition(" the ")[2] if " the " in words else "the center"
+
+
+def recolor(rng: random.Random, scene: Scene, old: Object, it: str) -> Edit:
+    color = rng.choice([c for c in COLORS if c != old.color])
+    words = {"it": it, "color": color_word(rng, color), "old": old.color}
+    text, _ = phrase(rng, "edits", "recolor", **words)
+    return Edit("recolor", text, scene, change(scene, old, replace(old, color=color)))
+
+
+def reshape(rng: random.Random, scene: Scene, old: Object, it: str) -> Edit:
+    shape = rng.choice([s for s in SHAPES if s != old.shape])
+    color = rng.choice(tuple(COLORS)) if rng.random() < 0.25 else old.color
+    new = with_article(shape if color == old.color else f"{color_word(rng, color)} {shape}")
+    text, _ = phrase(rng, "edits", "replace", it=it, new=new)
+    target = change(scene, old, replace(old, shape=shape, color=color))
+    return Edit("replace", text, scene, target)
+
+
+def remove(rng: random.Random, scene: Scene, old: Object, it: str) -> Edit:
+    text, _ = phrase(rng, "edits", "remove", it=it)
+    left = tuple(o for o in scene.objects if o is not old)
+    return Edit("remove", text, scene, scene.with_objects(left))
+
+
+def look_said(rng: random.Random, thing: Object, sized: float) -> str:
+    """ "a red star", and as often as `sized` "a small red star"."""
+    look = f"{color_word(rng, thing.color)} {thing.shape}"
+    return with_article(f"{size_word(rng, thing.size)} {look}" if rng.random() < sized else look)
+
+
+def add(rng: random.Random, scene: Scene) -> Edit | None:
+    """At the place that is said, or in the first of the usual ones that is free."""
+    cells = free_cells(scene)
+    usual = [cell for cell in USUAL if cell in cells]
+    if len(scene.objects) == 3 or not usual:
+        return None
+    new = sample_object(rng, rng.choice(cells))
+    words = {"thing": look_said(rng, new, 1.0), "where": place_words(rng, new.row, new.col)}
+    text, used = phrase(rng, "edits", "add", **words)
+    if "where" not in used:
+        new = replace(new, row=usual[0][0], col=usual[0][1])
+    return Edit("add", text, scene, scene.with_objects((*scene.objects, new)))
+
+
+def move(rng: random.Random, scene: Scene, old: Object, it: str) -> Edit:
+    row, col = rng.choice(free_cells(scene))
+    words = {"where": place_words(rng, row, col), "place": bare_place(rng, row, col)}
+    text, _ = phrase(rng, "edits", "move", it=it, **words)
+    return Edit("move", text, scene, change(scene, old, replace(old, row=row, col=col)))
+
+
+def step(rng: random.Random, scene: Scene, old: Object, it: str) -> Edit | None:
+    """One cell further, where that is free."""
+    way = rng.choice(tuple(NEXT_CELL))
+    down, right = NEXT_CELL[way]
+    cell = (old.row + down, old.col + right)
+    if cell not in free_cells(scene):
+        return None
+    text, _ = phrase(rng, "edits", way, it=it)
+    return Edit("move", text, scene, change(scene, old, replace(old, row=cell[0], col=cell[1])))
+
+
+def beside(rng: random.Random, scene: Scene) -> Edit | None:
+    """Directly left of, right of, above or below another object."""
+    if len(scene.objects) < 2:
+        return None
+    old, other = rng.sample(scene.objects, 2)
+    relation = rng.choice(tuple(STEPS))
+    cell = (other.row + STEPS[relation][0], other.col + STEPS[relation][1])
+    if cell not in free_cells(scene):
+        return None
+    words = {"it": reference(rng, scene, old), "other": reference(rng, scene, other)}
+    of = rng.choice(RELATIONS_SAID[relation])
+    text, _ = phrase(rng, "edits", "beside", relation=of, **words)
+    target = change(scene, old, replace(old, row=cell[0], col=cell[1]))
+    return Edit("move", text, scene, target, f"{of} {words['other']}")
+
+
+def resize(rng: random.Random, scene: Scene, old: Object, it: str) -> Edit:
+    size = other_size(old)
+    text, _ = phrase(rng, "edits", SIZE_KIND[size], it=it)
+    return Edit("size", text, scene, change(scene, old, replace(old, size=size)))
+
+
+def set_background(rng: random.Random, scene: Scene) -> Edit:
+    background = rng.choice([b for b in BACKGROUNDS if b != scene.background])
+    text, _ = phrase(rng, "edits", background)
+    return Edit("background", text, scene, replace(scene, background=background))
+
+
+def change_all(rng: random.Random, scene: Scene) -> Edit | None:
+    if len(scene.objects) < 2:
+        return None
+    if rng.random() < 0.5:
+        color = rng.choice(tuple(COLORS))
+        text, _ = phrase(rng, "edits", "all_color", color=color_word(rng, color))
+        return changed(scene, scene.objects, text, color=color)
+    size = rng.choice(tuple(SIZES))
+    text, _ = phrase(rng, "edits", f"all_{SIZE_KIND[size]}")
+    return changed(scene, scene.objects, text, size=size)
+
+
+def recolor_two(rng: random.Random, scene: Scene) -> Edit | None:
+    if len(scene.objects) < 2:
+        return None
+    a, b = rng.sample(scene.objects, 2)
+    first, second = rng.sample(tuple(COLORS), 2)
+    words = {"it": reference(rng, scene, a), "color": color_word(rng, first)}
+    words |= {"other": reference(rng, scene, b), "color2": color_word(rng, second)}
+    text, _ = phrase(rng, "edits", "recolor_two", **words)
+    half = change(scene, a, replace(a, color=first))
+    return Edit("group", text, scene, change(half, b, replace(b, color=second)))
+
+
+def same_color(rng: random.Random, scene: Scene) -> Edit | None:
+    if len({o.color for o in scene.objects}) < 2:
+        return None
+    a = rng.choice(scene.objects)
+    b = rng.choice([o for o in scene.objects if o.color != a.color])
+    words = {"it": reference(rng, scene, a), "other": reference(rng, scene, b)}
+    text, _ = phrase(rng, "edits", "same_color", **words)
+    return Edit("recolor", text, scene, change(scene, a, replace(a, color=b.color)))
+
+
+def swap(rng: random.Random, scene: Scene) -> Edit | None:
+    if len(scene.objects) < 2:
+        return None
+    a, b = rng.sample(scene.objects, 2)
+    words = {"it": reference(rng, scene, a), "other": reference(rng, scene, b)}
+    text, _ = phrase(rng, "edits", "swap", **words)
+    moved = (replace(a, row=b.row, col=b.col), replace(b, row=a.row, col=a.col))
+    rest = tuple(o for o in scene.objects if o not in (a, b))
+    return Edit("group", text, scene, scene.with_objects((*rest, *moved)))
+
+
+def only(rng: random.Random, scene: Scene) -> Edit | None:
+    if len(scene.objects) < 2:
+        return None
+    kept = rng.choice(scene.objects)
+    text, _ = phrase(rng, "edits", "only", it=reference(rng, scene, kept))
+    return Edit("remove", text, scene, scene.with_objects((kept,)))
+
+
+def recolor_and_resize(rng: random.Random, scene: Scene, old: Object, it: str) -> Edit:
+    size, color = other_size(old), rng.choice([c for c in COLORS if c != old.color])
+    words = {"it": it, "color": color_word(rng, color)}
+    text, _ = phrase(rng, "edits", f"recolor_{SIZE_KIND[size]}", **words)
+    return Edit("group", text, scene, change(scene, old, replace(old, color=color, size=size)))
+
+
+def clear(rng: random.Random, scene: Scene) -> Edit:
+    return Edit("clear", phrase(rng, "edits", "clear")[0], scene, scene.with_objects(()))
+
+
+def keep(rng: random.Random, scene: Scene) -> Edit:
+    return Edit("keep", phrase(rng, "edits", "keep")[0], scene, scene)
+
+
+def politely(rng: random.Random, scene: Scene) -> Edit | None:
+    """An order of the world's own grammar in a frame of the book."""
+    edit = edit_scene(rng, scene)
+    if edit is None:
+        return None
+    order = edit.instruction.rstrip(".!").lower()
+    return replace(edit, instruction=phrase(rng, "edits", "ask_politely", order=order)[0])
+
+
+OF_ONE: dict[Callable[[random.Random, Scene, Object, str], Edit | None], float] = {
+    recolor: 6, reshape: 5, remove: 5, move: 6, step: 4, resize: 5, recolor_and_resize: 2,
+}  # fmt: skip
+OF_SCENE: dict[Callable[[random.Random, Scene], Edit | None], float] = {
+    add: 6, beside: 4, set_background: 5, change_all: 3, recolor_two: 2, same_color: 2, swap: 3,
+    only: 2, clear: 1, keep: 0.7, politely: 4,
+}  # fmt: skip
+OF_NOTHING = {add: 3, set_background: 2, keep: 0.3}
+
+
+def drawn(rng: random.Random, makers: dict[Callable, float]) -> Callable:
+    return rng.choices(tuple(makers), tuple(makers.values()))[0]
+
+
+def about(rng: random.Random, scene: Scene, old: Object, it: str) -> Edit | None:
+    """A wish about this object, which the words call `it`."""
+    return drawn(rng, OF_ONE)(rng, scene, old, it)
+
+
+def one_wish(rng: random.Random, scene: Scene) -> Edit | None:
+    if not scene.objects:
+        return drawn(rng, OF_NOTHING)(rng, scene)
+    if rng.random() < 0.5:
+        old = rng.choice(scene.objects)
+        return about(rng, scene, old, named(rng, scene, old))
+    return drawn(rng, OF_SCENE)(rng, scene)
+
+
+def two_wishes(rng: random.Random, scene: Scene) -> Edit | None:
+    """One after the other in one message; "it" in the second is what the first was about."""
+    first = one_wish(rng, scene)
+    if first is None or first.kind in WHOLE_WISHES or not first.target.objects:
+        return None
+    new = [o for o in first.target.objects if o not in scene.objects]
+    if len(new) == 1 and first.kind != "group" and rng.random() < 0.5:
+        second = about(rng, first.target, new[0], "it")
+    else:
+        second = one_wish(rng, first.target)
+    if second is None or second.kind in WHOLE_WISHES or second.target == scene:
+        return None
+    if first.where or second.where:
+        return None
+    halves = {"first": first.instruction.rstrip(".!?"), "second": second.instruction}
+    return Edit("group", phrase(rng, "edits", "then", **halves)[0], scene, second.target)
+
+
+def phrase_edit(rng: random.Random, scene: Scene, split: str = "any") -> Edit:
+    """An edit of one wish or two whose target lies in the split or is empty, as it is typed.
+
+    Where hardly any target lies there, all is cleared away.
+    """
+    for _ in range(TRIES):
+        edit = (two_wishes if rng.random() < 0.12 else one_wish)(rng, scene)
+        if edit is None:
+            continue
+        if not edit.target.objects or split in ("any", split_of(edit.target)):
+            return replace(edit, instruction=as_typed(rng, edit.instruction))
+    return clear(rng, scene)
+
+
+def phrase_edit_sample(rng: random.Random, split: str = "train") -> Sample:
+    """Of a picture that is shown, in the editing template or as Converse asks."""
+    scene = sample_scene(rng, split)
+    if rng.random() < 0.04:
+        scene = Scene(rng.choice(tuple(BACKGROUNDS)), ())
+    edit = phrase_edit(rng, scene, split)
+    request = user(INSTRUCTION_REQUEST, edit.instruction, scene)
+    if rng.random() < 0.3:
+        request = Turn("user", PICTURE + edit.instruction, (scene,))
+    return dialogue_sample("edit", [request], edit.target, edit.names, anew=edit.kind == "clear")

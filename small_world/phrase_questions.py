@@ -1,0 +1,218 @@
+"""Questions in the words of the phrase book. For training alone; no held-out one samples here."""
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+from blip3u_core.language.prompt import QUESTION_REQUEST
+from small_world.language import NUMBERS, describe, look_words, plural, with_article
+from small_world.names import reference, references
+from small_world.phrases import phrase
+from small_world.questions import Question, cell_of, fitting, reply, yes_no, yes_no_of_cell
+from small_world.samples import Sample, dialogue_sample, user
+from small_world.wordings import RELATIONS_SAID, as_typed, color_word, place_words
+from small_world.world import (
+    BACKGROUNDS,
+    COLORS,
+    RELATIONS,
+    SHAPES,
+    Object,
+    Scene,
+    relations,
+    sample_scene,
+)
+
+
+def said(rng: random.Random, kind: str, **words: str) -> str:
+    return phrase(rng, "questions", kind, **words)[0]
+
+
+def name_of(rng: random.Random, scene: Scene, thing: Object, *hidden: str) -> str | None:
+    """A name of the object that holds none of the words `hidden`; "it" where it is alone."""
+    if len(scene.objects) == 1 and rng.random() < 0.4:
+        return "it"
+    names = [n for n in references(scene, thing) if not any(word in n for word in hidden)]
+    return f"the {rng.choice(names)}" if names else None
+
+
+def color(rng: random.Random, scene: Scene, thing: Object, it: str) -> Question:
+    kind = rng.choice(("color", "is_color", "color_or"))
+    other = rng.choice([c for c in COLORS if c != thing.color])
+    if kind == "is_color":
+        asked = rng.choice((thing.color, other))
+        text = said(rng, kind, it=it, color=color_word(rng, asked))
+        return yes_no(text, asked == thing.color, thing)
+    first, second = rng.sample((thing.color, other), 2)
+    text = said(rng, kind, it=it, **({"color": first, "color2": second} if kind != "color" else {}))
+    return Question(text, thing.color, cell_of(thing))
+
+
+def size(rng: random.Random, scene: Scene, thing: Object, it: str) -> Question:
+    kind = rng.choice(("size", "size", "is_big", "is_small"))
+    if kind == "size":
+        return Question(said(rng, kind, it=it), thing.size, cell_of(thing))
+    return yes_no(said(rng, kind, it=it), kind == f"is_{thing.size}", thing)
+
+
+def place(rng: random.Random, scene: Scene, thing: Object, it: str) -> Question:
+    if rng.random() < 0.6:
+        return Question(said(rng, "place", it=it), thing.place, cell_of(thing))
+    row, col = thing.cell if rng.random() < 0.5 else (rng.randrange(3), rng.randrange(3))
+    text = said(rng, "is_at", it=it, where=place_words(rng, row, col))
+    return yes_no(text, (row, col) == thing.cell, thing)
+
+
+def shape(rng: random.Random, scene: Scene) -> Question | None:
+    thing = rng.choice(scene.objects)
+    if len(scene.objects) == 1 and rng.random() < 0.6:
+        return Question(said(rng, "shape_alone"), thing.shape, cell_of(thing))
+    if [o.color for o in scene.objects].count(thing.color) > 1:
+        return None
+    text = said(rng, "shape", color=color_word(rng, thing.color))
+    return Question(text, thing.shape, cell_of(thing))
+
+
+def bigger(rng: random.Random, scene: Scene) -> Question | None:
+    if len(scene.objects) != 2 or len({o.size for o in scene.objects}) != 2:
+        return None
+    kind, wanted = rng.choice((("bigger", "big"), ("smaller", "small")))
+    thing = next(o for o in scene.objects if o.size == wanted)
+    return Question(said(rng, kind), look_words(thing), cell_of(thing))
+
+
+def group(rng: random.Random, scene: Scene) -> tuple[str, tuple[int, ...]]:
+    """ "red stars", "stars", "red objects", and the cells of all that are."""
+    looks = [(o.color, o.shape) for o in scene.objects] * 2
+    looks += [(rng.choice(tuple(COLORS)), rng.choice(SHAPES))]
+    hue, form = rng.choice(looks)
+    kind = rng.choice(("shape", "shape", "color", "both"))
+    if kind == "shape":
+        return plural(form), fitting(scene, shape=form)
+    word = color_word(rng, hue)
+    if kind == "color":
+        return f"{word} {rng.choice(('objects', 'things', 'shapes'))}", fitting(scene, hue)
+    return f"{word} {plural(form)}", fitting(scene, hue, form)
+
+
+def count(rng: random.Random, scene: Scene) -> Question:
+    if rng.random() < 0.3:
+        found = fitting(scene)
+        return Question(said(rng, "count_all"), NUMBERS[len(found)], counted=found)
+    things, found = group(rng, scene)
+    if rng.random() < 0.3:
+        number = rng.choice((len(found), rng.randint(1, 3))) or 2
+        text = said(rng, "is_number", number=NUMBERS[number], things=things)
+        return yes_no(text, number == len(found), counted=found)
+    return Question(said(rng, "count", things=things), NUMBERS[len(found)], counted=found)
+
+
+def there(rng: random.Random, scene: Scene) -> Question:
+    if rng.random() < 0.4:
+        things, found = group(rng, scene)
+        return yes_no(said(rng, "any", things=things), bool(found), counted=found)
+    hue, form = rng.choice(tuple(COLORS)), rng.choice(SHAPES)
+    if scene.objects and rng.random() < 0.75:
+        near = rng.choice(scene.objects)
+        hue, form = rng.choice(((near.color, near.shape), (near.color, form), (hue, near.shape)))
+    if rng.random() < 0.35:
+        thing, found = with_article(form), fitting(scene, shape=form)
+    else:
+        thing = with_article(f"{color_word(rng, hue)} {form}")
+        found = fitting(scene, hue, form)
+    return yes_no(said(rng, "is_there", thing=thing), bool(found), counted=found)
+
+
+def at(rng: random.Random, scene: Scene) -> Question:
+    """What is in a cell, of which a third are empty."""
+    row, col = rng.choice(scene.objects).cell
+    if rng.random() < 0.3:
+        row, col = rng.randrange(3), rng.randrange(3)
+    found = [o for o in scene.objects if o.cell == (row, col)]
+    text = said(rng, "at", where=place_words(rng, row, col))
+    return Question(text, look_words(found[0]) if found else "nothing", 3 * row + col)
+
+
+def pair(rng: random.Random, scene: Scene) -> Question | None:
+    """Relations and likenesses of two."""
+    if len(scene.objects) < 2:
+        return None
+    a, b = rng.sample(scene.objects, 2)
+    it, other = reference(rng, scene, a), reference(rng, scene, b)
+    kind = rng.choice(("related", "related", "same_color_q", "same_shape_q", "left_or_right"))
+    if kind == "related":
+        relation = rng.choice(relations(a, b) if rng.random() < 0.5 else RELATIONS)
+        words = {"it": it, "other": other, "relation": rng.choice(RELATIONS_SAID[relation])}
+        return yes_no(said(rng, kind, **words), relation in relations(a, b), a)
+    if kind == "left_or_right":
+        side = [r for r in relations(a, b) if r in ("left of", "right of")]
+        text = said(rng, kind, it=it, other=other)
+        return Question(text, side[0].split()[0], cell_of(a)) if side else None
+    if kind == "same_shape_q":
+        if len(scene.objects) > 2:
+            return None
+        return Question(said(rng, kind), "yes" if a.shape == b.shape else "no")
+    if a.color in it and b.color in other:
+        return None
+    text = said(rng, kind, it=it, other=other)
+    return Question(text, "yes" if a.color == b.color else "no")
+
+
+def setting(rng: random.Random, scene: Scene) -> Question:
+    if rng.random() < 0.4:
+        return Question(said(rng, "setting"), scene.background)
+    asked = rng.choice((scene.background, rng.choice(tuple(BACKGROUNDS))))
+    return yes_no_of_cell(said(rng, f"is_{asked}"), asked == scene.background)
+
+
+def anything(rng: random.Random, scene: Scene) -> Question:
+    cells = fitting(scene)
+    if rng.random() < 0.5:
+        return yes_no(said(rng, "anything"), bool(cells), counted=cells)
+    return yes_no(said(rng, "empty"), not cells, counted=cells)
+
+
+def listed(rng: random.Random, scene: Scene) -> Question:
+    """All colours or shapes in reading order, or the whole picture."""
+    kind = rng.choice(("colors", "shapes", "describe", "describe"))
+    if kind == "describe":
+        return Question(said(rng, kind), describe(scene))
+    values = dict.fromkeys(o.color if kind == "colors" else o.shape for o in scene.objects)
+    return Question(said(rng, kind), " and ".join(values) or "none")
+
+
+OF_ONE = (color, color, color, size, place, place)
+OF_SCENE: dict[Callable[[random.Random, Scene], Question | None], float] = {
+    shape: 3, bigger: 2, count: 6, there: 5, at: 3, pair: 6, setting: 4, anything: 1, listed: 3,
+}  # fmt: skip
+OF_NOTHING = (count, there, setting, setting, anything, listed)
+
+
+def one_question(rng: random.Random, scene: Scene) -> Question | None:
+    if not scene.objects:
+        return rng.choice(OF_NOTHING)(rng, scene)
+    if rng.random() < 0.6:
+        return rng.choices(tuple(OF_SCENE), tuple(OF_SCENE.values()))[0](rng, scene)
+    maker, thing = rng.choice(OF_ONE), rng.choice(scene.objects)
+    hidden = {color: (thing.color,), size: ("big", "small")}.get(maker, ())
+    it = name_of(rng, scene, thing, *hidden)
+    return maker(rng, scene, thing, it) if it else None
+
+
+def phrase_question(rng: random.Random, scene: Scene) -> Question:
+    """A question of the book, as it is typed."""
+    question = None
+    while question is None:
+        question = one_question(rng, scene)
+    return replace(question, text=as_typed(rng, question.text))
+
+
+def phrase_question_sample(rng: random.Random, split: str = "train") -> Sample:
+    """One to three questions about a picture; the later ones bring none."""
+    scene, turns = sample_scene(rng, split), []
+    if rng.random() < 0.07:
+        scene = Scene(rng.choice(tuple(BACKGROUNDS)), ())
+    for number in range(rng.choice((1, 2, 3))):
+        question = phrase_question(rng, scene)
+        shown = () if number else (scene,)
+        turns += [user(QUESTION_REQUEST, question.text, *shown), reply(question)]
+    return dialogue_sample("question", turns)

@@ -1,0 +1,193 @@
+"""The phrase book: every line can be said, and means what its kind says."""
+
+import random
+import re
+from dataclasses import replace
+
+import pytest
+
+from small_world import phrase_captions, phrase_edits, phrase_talk
+from small_world.leaning import Talk
+from small_world.phrase_questions import phrase_question
+from small_world.phrases import TOPICS, phrase, phrases, slots
+from small_world.scorer import satisfies
+from small_world.truth import COLOR_OF
+from small_world.world import BACKGROUNDS, Object, Scene, sample_scene
+
+RING = Object("ring", "blue", "small", 2, 1)
+STAR = Object("star", "red", "big", 0, 0)
+PAIR = Scene("night", (STAR, RING))
+
+# kind -> slots that a template must have, and those that it may have
+IT, IT_COLOR, PAIR_SLOTS, NONE = ("it", ""), ("it color", ""), ("it other", ""), ("", "")
+SLOTS = {
+    "edits": {
+        "recolor": ("it color", "old"), "replace": ("it new", ""), "remove": IT,
+        "add": ("thing", "where"), "move": ("it", "where place"), "up": IT, "down": IT,
+        "left": IT, "right": IT, "beside": ("it relation other", ""), "grow": IT, "shrink": IT,
+        **dict.fromkeys(BACKGROUNDS, NONE), "all_color": ("color", ""), "all_grow": NONE,
+        "all_shrink": NONE, "recolor_two": ("it color other color2", ""),
+        "same_color": PAIR_SLOTS, "swap": PAIR_SLOTS, "only": IT, "recolor_grow": IT_COLOR,
+        "recolor_shrink": IT_COLOR, "clear": NONE, "keep": NONE, "then": ("first second", ""),
+        "ask_politely": ("order", ""),
+    },
+    "follow": {
+        **dict.fromkeys(("color", "not_color", "other_color", "back_color"), ("color", "")),
+        **dict.fromkeys(("grow", "shrink", "remove", "one_more", "undo", "put_back"), NONE),
+        "replace": ("new", ""), "move": ("", "where place"), "too_color": IT,
+    },
+    "questions": {
+        **dict.fromkeys(("color", "size", "is_big", "is_small", "place"), IT),
+        **dict.fromkeys(
+            ("shape_alone", "bigger", "smaller", "count_all", "same_shape_q", "setting",
+             "anything", "empty", "colors", "shapes", "describe"), NONE
+        ),
+        **{f"is_{background}": NONE for background in BACKGROUNDS},
+        "is_color": IT_COLOR, "color_or": ("it color color2", ""), "shape": ("color", ""),
+        "count": ("things", ""), "any": ("things", ""), "is_number": ("number things", ""),
+        "at": ("where", ""), "is_at": ("it where", ""), "is_there": ("thing", ""),
+        "related": ("it relation other", ""), "same_color_q": PAIR_SLOTS,
+        "left_or_right": PAIR_SLOTS,
+    },
+    "draw": {
+        "one": ("", "size color shape"), "one_where": ("thing where", ""),
+        "one_setting": ("thing setting", ""), "one_both": ("thing where setting", ""),
+        "two": ("thing thing2", ""), "relation": ("thing relation thing2", ""),
+        "three": ("thing thing2 thing3", ""), "two_where": ("thing where thing2 where2", ""),
+        "number": ("number things", ""), "number_setting": ("number things setting", ""),
+        "ask": ("scene", ""), "fresh": ("scene", ""), "nothing": NONE,
+        **{f"nothing_{background}": NONE for background in BACKGROUNDS},
+    },
+    "talk": {**dict.fromkeys(phrase_talk.ANSWERS, NONE), "unknown": ("noun", "")},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_every_template_has_the_slots_of_its_kind(topic):
+    assert phrases(topic).keys() == SLOTS[topic].keys()
+    for kind, (needed, allowed) in SLOTS[topic].items():
+        needed, allowed = set(needed.split()), set(allowed.split())
+        for template in phrases(topic)[kind]:
+            used = slots(template)
+            assert needed <= used <= needed | allowed, (topic, kind, template)
+            assert all(template.count(f"{{{slot}}}") == 1 for slot in used), template
+    moves = phrases("edits")["move"] if topic == "edits" else phrases("follow")["move"]
+    assert all(len(slots(template) & {"where", "place"}) == 1 for template in moves)
+
+
+def test_a_template_is_taken_only_with_all_that_it_asks_for():
+    rng = random.Random(1)
+    for _ in range(50):
+        text, used = phrase(rng, "edits", "add", thing="an orange star")
+        assert "where" not in used
+        assert "{" not in text
+        assert "an orange star" in text
+
+
+def test_articles_fit_the_word_that_follows():
+    rng = random.Random(2)
+    words = {"size": "small", "color": "orange", "shape": "star"}
+    for _ in range(300):
+        assert " a orange" not in f" {phrase(rng, 'draw', 'one', **words)[0]}"
+
+
+@pytest.mark.parametrize("make", phrase_edits.OF_SCENE, ids=lambda make: make.__name__)
+def test_edits_of_the_book_change_the_picture(make):
+    rng, found = random.Random(make.__name__), 0
+    for _ in range(200):
+        edit = make(rng, sample_scene(rng, "any", rng.choice((1, 2, 3))))
+        if edit is None:
+            continue
+        found += 1
+        cells = [thing.cell for thing in edit.target.objects]
+        assert len(cells) == len(set(cells)), edit.instruction
+        words = {COLOR_OF.get(word) for word in re.findall(r"\w+", edit.instruction.lower())}
+        if make in (phrase_edits.recolor_two, phrase_edits.add):
+            new = {o.color for o in edit.target.objects if o not in edit.source.objects}
+            assert new <= words, edit.instruction
+        assert (edit.target == edit.source) == (make is phrase_edits.keep) or make in (
+            phrase_edits.change_all, phrase_edits.recolor_two, phrase_edits.swap
+        )  # fmt: skip
+    assert found > 20
+
+
+@pytest.mark.parametrize("make", phrase_edits.OF_ONE, ids=lambda make: make.__name__)
+def test_an_edit_of_it_leaves_the_other_object_alone(make):
+    rng, found = random.Random(make.__name__), 0
+    for _ in range(100):
+        edit = make(rng, PAIR, RING, "it")
+        if edit is not None:
+            assert STAR in edit.target.objects
+            assert RING not in edit.target.objects
+            found += 1
+    assert found > 20
+
+
+def test_two_wishes_are_one_after_the_other():
+    rng, found = random.Random(3), 0
+    for _ in range(400):
+        edit = phrase_edits.two_wishes(rng, PAIR)
+        if edit is not None:
+            assert edit.target != edit.source, edit.instruction
+            found += sum(a != b for a, b in zip(edit.target.objects, PAIR.objects, strict=False))
+    assert found > 100
+
+
+@pytest.mark.parametrize("form", phrase_captions.FORMS, ids=lambda form: form.__name__)
+def test_captions_of_the_book_say_what_their_scene_shows(form):
+    rng, found = random.Random(form.__name__), 0
+    for _ in range(300):
+        scene = sample_scene(rng, "train", rng.choice(phrase_captions.FORMS[form]))
+        caption = phrase_captions.form_caption(rng, form, scene)
+        if caption is None:
+            continue
+        assert satisfies(caption.scene, caption.wish), caption.text
+        said = {wish.color for wish in caption.wish.objects} - {None}
+        colors = {COLOR_OF[w] for w in re.findall(r"\w+", caption.text) if w in COLOR_OF}
+        assert said == colors, caption.text
+        assert all(words in caption.text for _, words in caption.names), caption
+        found += 1
+    assert found > 50
+
+
+def test_the_first_of_a_relation_may_be_named_second():
+    rng, firsts = random.Random(4), set()
+    scene = Scene("day", (STAR, RING))
+    for _ in range(200):
+        caption = phrase_captions.form_caption(rng, phrase_captions.related, scene)
+        if caption is None:
+            continue
+        placed = {thing.shape: thing for thing in caption.scene.objects}
+        star, ring = placed["star"], placed["ring"]
+        assert star.row < ring.row or star.col < ring.col, caption.text
+        firsts.add(caption.text.find("star") < caption.text.find("ring"))
+    assert firsts == {True, False}
+
+
+def test_questions_of_the_book_are_true():
+    rng = random.Random(5)
+    for _ in range(1500):
+        scene = sample_scene(rng, "any")
+        question = phrase_question(rng, scene)
+        if question.answer in ("yes", "no"):
+            continue
+        if question.about is not None and question.answer != "nothing":
+            (thing,) = [o for o in scene.objects if 3 * o.row + o.col == question.about]
+            known = {*thing.look, thing.place, " ".join(thing.look), "left", "right"}
+            assert question.answer.removeprefix("a ").removeprefix("an ") in known, question
+            hidden = thing.color if question.answer == thing.color else "."
+            alone = re.findall(r"\w+", question.text.lower())
+            assert hidden not in alone or any(c in alone for c in COLOR_OF if c != hidden)
+
+
+def test_it_is_what_the_talk_was_about():
+    rng, spoken = random.Random(6), set()
+    for _ in range(500):
+        talk = Talk([PAIR], RING, rng.choice(("", "color")))
+        edit = phrase_talk.following(rng, talk, "any")
+        if re.search(r"\bother one\b", edit.instruction.lower()) and edit.kind == "lean":
+            spoken.add("other")
+            assert RING in edit.target.objects, edit.instruction
+    assert spoken == {"other"}
+    twins = Scene("day", (STAR, replace(STAR, col=2)))
+    assert phrase_talk.is_alike(twins, STAR)
