@@ -41,7 +41,7 @@ from small_world.joined_captions import joined_caption_sample
 from small_world.language import describe, make_caption, reworded_order, sample_caption, typed
 from small_world.leaning import leaning_sample
 from small_world.phrase_captions import phrase_caption_sample
-from small_world.phrase_edits import phrase_edit_sample
+from small_world.phrase_orders import phrase_edit_sample
 from small_world.phrase_questions import phrase_question_sample
 from small_world.phrase_talk import phrase_talk_sample
 from small_world.questions import ask, question_sample, reply
@@ -274,10 +274,10 @@ MIX = {
     "group_edit": 12.0,
     "compared": 9.0,
     "leaning": 18.0,
-    "phrase_caption": 14.0,
-    "phrase_edit": 18.0,
-    "phrase_question": 14.0,
-    "phrase_talk": 30.0,
+    "phrase_caption": 16.0,
+    "phrase_edit": 26.0,
+    "phrase_question": 16.0,
+    "phrase_talk": 36.0,
 }
 
 

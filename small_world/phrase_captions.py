@@ -1,6 +1,7 @@
 """Pictures asked for in the words of the phrase book. For training alone."""
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -17,7 +18,16 @@ from small_world.wordings import (
     place_words,
     size_word,
 )
-from small_world.world import BACKGROUNDS, Object, Scene, relations, sample_scene, split_of
+from small_world.world import (
+    BACKGROUNDS,
+    COLORS,
+    SHAPES,
+    Object,
+    Scene,
+    relations,
+    sample_scene,
+    split_of,
+)
 
 THINGS = ("thing", "thing2", "thing3")
 Said = tuple[str, Named, str | None, bool]  # text, its objects, their relation, whether the setting
@@ -63,7 +73,7 @@ def one_placed(rng: random.Random, scene: Scene) -> Said:
 
 def in_order(text: str, named: Named) -> Named:
     """As the text mentions them: the first is the one in the centre."""
-    return sorted(named, key=lambda entry: text.find(entry[2]))
+    return sorted(named, key=lambda entry: re.search(rf"\b{entry[2]}\b", text).start())
 
 
 def several_looks(rng: random.Random, scene: Scene) -> Named | None:
@@ -135,11 +145,100 @@ def alike(rng: random.Random, scene: Scene) -> Said:
     return text, [(thing, wish, words) for thing in scene.objects], None, bool(setting)
 
 
+def corrected(rng: random.Random, scene: Scene) -> Said | None:
+    """ "a circle, no wait, a square": what is said second."""
+    (thing,) = scene.objects
+    words, wish = look(rng, thing)
+    other, _ = look(rng, replace(thing, shape=rng.choice(SHAPES), color=rng.choice([*COLORS])))
+    if words in other or other in words:
+        return None
+    text, _ = phrase(rng, "draw", "correct", thing=other, thing2=words)
+    return text, [(thing, wish, words)], None, False
+
+
+def not_size(rng: random.Random, scene: Scene) -> Said:
+    (thing,) = scene.objects
+    size = "big" if thing.size == "small" else "small"
+    look = {"color": color_word(rng, thing.color), "shape": thing.shape}
+    text, _ = phrase(rng, "draw", "not_size", size=size_word(rng, size), **look)
+    wish = ObjectWish(thing.shape, thing.color, thing.size)
+    return text, [(thing, wish, text.rstrip(".!?"))], None, False
+
+
+def pair_color(rng: random.Random, scene: Scene) -> Said | None:
+    """ "a star and a ring, both red"."""
+    a, b = with_looks(scene, color=scene.objects[0].color).objects
+    if a.shape == b.shape:
+        return None
+    words = {"shape": a.shape, "shape2": b.shape, "color": color_word(rng, a.color)}
+    text, _ = phrase(rng, "draw", "pair_color", **words)
+    named = [(o, ObjectWish(o.shape, o.color), o.shape) for o in (a, b)]
+    return text, in_order(text, named), None, False
+
+
+def twins_and(rng: random.Random, scene: Scene) -> Said | None:
+    """ "two red stars and a ring"."""
+    a, b, c = rng.sample(scene.objects, 3)
+    b = replace(b, shape=a.shape, color=a.color)
+    words, wish = look(rng, c)
+    twins, both = plural(a.shape), ObjectWish(a.shape)
+    if c.shape == a.shape:
+        return None
+    if rng.random() < 0.7:
+        twins, both = f"{color_word(rng, a.color)} {twins}", replace(both, color=a.color)
+    text, _ = phrase(rng, "draw", "twins_and", number="two", things=twins, thing=words)
+    named = [(a, both, twins), (b, both, twins), (c, wish, words)]
+    return text, in_order(text, named), None, False
+
+
+def one_each(rng: random.Random, scene: Scene) -> Said | None:
+    """ "two stars, one red and one blue"."""
+    a, b = with_looks(scene, shape=scene.objects[0].shape).objects
+    if a.color == b.color:
+        return None
+    slots = {"things": plural(a.shape), "color": a.color, "color2": b.color}
+    text, _ = phrase(rng, "draw", "one_each", **slots)
+    named = [(o, ObjectWish(o.shape, o.color), o.color) for o in (a, b)]
+    return text, in_order(text, named), None, False
+
+
+def under_it(rng: random.Random, scene: Scene) -> Said | None:
+    """ "a star, and below it a ring": the second from the first."""
+    found = several_looks(rng, scene)
+    if found is None:
+        return None
+    (a, wish_a, words_a), (b, wish_b, words_b) = found
+    relation = rng.choice(relations(b, a))
+    of = rng.choice(RELATIONS_SAID[relation])
+    text, _ = phrase(rng, "draw", "under_it", thing=words_a, relation=of, thing2=words_b)
+    of_a = next(r for r in relations(a, b) if is_opposite(r, relation))
+    if text.find(words_a) > text.find(words_b):
+        return text, [(b, wish_b, words_b), (a, wish_a, words_a)], relation, False
+    return text, [(a, wish_a, words_a), (b, wish_b, words_b)], of_a, False
+
+
+def big_small(rng: random.Random, scene: Scene) -> Said:
+    """ "a big star and a small one"."""
+    first = scene.objects[0]
+    a, b = with_looks(scene, shape=first.shape, color=first.color).objects
+    a, b = replace(a, size="big"), replace(b, size="small")
+    words = {"color": color_word(rng, a.color), "shape": a.shape}
+    text, _ = phrase(rng, "draw", "big_small", **words)
+    sizes = {"big": "big|large|huge|giant", "small": "small|little|tiny|wee|mini"}
+    named: Named = []
+    for thing in (a, b):
+        found = re.search(rf"\b(?:{sizes[thing.size]})\w*", text)
+        word = found[0] if found else words["shape"]
+        named.append((thing, ObjectWish(thing.shape, thing.color, thing.size), word))
+    return text, in_order(text, named), None, False
+
+
 FORMS: dict[Callable[[random.Random, Scene], Said | None], tuple[int, ...]] = {
     one: (1,), one_placed: (1,), several: (2, 2, 3), related: (2,), two_placed: (2,),
-    alike: (2, 2, 3),
+    alike: (2, 2, 3), corrected: (1,), not_size: (1,), pair_color: (2,), twins_and: (3,),
+    one_each: (2,), under_it: (2,), big_small: (2,),
 }  # fmt: skip
-WEIGHTS = (4, 6, 4, 5, 4, 3)
+WEIGHTS = (4, 6, 4, 5, 4, 3, 2, 1, 2, 3, 2.5, 3, 2)
 
 
 def framed(rng: random.Random, text: str) -> str:

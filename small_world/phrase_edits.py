@@ -1,19 +1,16 @@
-"""Edits in the words of the phrase book. For training alone; no held-out edit samples from here."""
+"""One wish in the words of the phrase book. For training alone; no held-out edit samples here."""
 
 import random
 from collections.abc import Callable
 from dataclasses import replace
 
-from blip3u_core.language.prompt import INSTRUCTION_REQUEST, PICTURE
+from small_world.called import called
 from small_world.edits import STEPS, Edit, change, edit_scene, free_cells
-from small_world.free_edits import named
-from small_world.group_edits import TRIES, changed
+from small_world.group_edits import changed
 from small_world.language import with_article
 from small_world.layout import USUAL
-from small_world.names import reference
 from small_world.phrases import phrase
-from small_world.samples import Sample, Turn, dialogue_sample, user
-from small_world.wordings import RELATIONS_SAID, as_typed, color_word, place_words, size_word
+from small_world.wordings import RELATIONS_SAID, color_word, place_words, size_word
 from small_world.world import (
     BACKGROUNDS,
     COLORS,
@@ -22,13 +19,10 @@ from small_world.world import (
     Object,
     Scene,
     sample_object,
-    sample_scene,
-    split_of,
 )
 
 NEXT_CELL = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
 SIZE_KIND = {"big": "grow", "small": "shrink"}
-WHOLE_WISHES = ("clear", "keep")  # neither goes together with another wish
 
 
 def other_size(thing: Object) -> str:
@@ -84,7 +78,7 @@ def add(rng: random.Random, scene: Scene) -> Edit | None:
 
 
 def move(rng: random.Random, scene: Scene, old: Object, it: str) -> Edit:
-    row, col = rng.choice(free_cells(scene))
+    row, col = rng.choice(free_cells(scene)) if rng.random() < 0.95 else old.cell
     words = {"where": place_words(rng, row, col), "place": bare_place(rng, row, col)}
     text, _ = phrase(rng, "edits", "move", it=it, **words)
     return Edit("move", text, scene, change(scene, old, replace(old, row=row, col=col)))
@@ -110,7 +104,7 @@ def beside(rng: random.Random, scene: Scene) -> Edit | None:
     cell = (other.row + STEPS[relation][0], other.col + STEPS[relation][1])
     if cell not in free_cells(scene):
         return None
-    words = {"it": reference(rng, scene, old), "other": reference(rng, scene, other)}
+    words = {"it": called(rng, scene, old), "other": called(rng, scene, other)}
     of = rng.choice(RELATIONS_SAID[relation])
     text, _ = phrase(rng, "edits", "beside", relation=of, **words)
     target = change(scene, old, replace(old, row=cell[0], col=cell[1]))
@@ -146,8 +140,8 @@ def recolor_two(rng: random.Random, scene: Scene) -> Edit | None:
         return None
     a, b = rng.sample(scene.objects, 2)
     first, second = rng.sample(tuple(COLORS), 2)
-    words = {"it": reference(rng, scene, a), "color": color_word(rng, first)}
-    words |= {"other": reference(rng, scene, b), "color2": color_word(rng, second)}
+    words = {"it": called(rng, scene, a), "color": color_word(rng, first)}
+    words |= {"other": called(rng, scene, b), "color2": color_word(rng, second)}
     text, _ = phrase(rng, "edits", "recolor_two", **words)
     half = change(scene, a, replace(a, color=first))
     return Edit("group", text, scene, change(half, b, replace(b, color=second)))
@@ -158,7 +152,7 @@ def same_color(rng: random.Random, scene: Scene) -> Edit | None:
         return None
     a = rng.choice(scene.objects)
     b = rng.choice([o for o in scene.objects if o.color != a.color])
-    words = {"it": reference(rng, scene, a), "other": reference(rng, scene, b)}
+    words = {"it": called(rng, scene, a), "other": called(rng, scene, b)}
     text, _ = phrase(rng, "edits", "same_color", **words)
     return Edit("recolor", text, scene, change(scene, a, replace(a, color=b.color)))
 
@@ -167,7 +161,7 @@ def swap(rng: random.Random, scene: Scene) -> Edit | None:
     if len(scene.objects) < 2:
         return None
     a, b = rng.sample(scene.objects, 2)
-    words = {"it": reference(rng, scene, a), "other": reference(rng, scene, b)}
+    words = {"it": called(rng, scene, a), "other": called(rng, scene, b)}
     text, _ = phrase(rng, "edits", "swap", **words)
     moved = (replace(a, row=b.row, col=b.col), replace(b, row=a.row, col=a.col))
     rest = tuple(o for o in scene.objects if o not in (a, b))
@@ -178,7 +172,7 @@ def only(rng: random.Random, scene: Scene) -> Edit | None:
     if len(scene.objects) < 2:
         return None
     kept = rng.choice(scene.objects)
-    text, _ = phrase(rng, "edits", "only", it=reference(rng, scene, kept))
+    text, _ = phrase(rng, "edits", "only", it=called(rng, scene, kept))
     return Edit("remove", text, scene, scene.with_objects((kept,)))
 
 
@@ -230,49 +224,5 @@ def one_wish(rng: random.Random, scene: Scene) -> Edit | None:
         return drawn(rng, OF_NOTHING)(rng, scene)
     if rng.random() < 0.5:
         old = rng.choice(scene.objects)
-        return about(rng, scene, old, named(rng, scene, old))
+        return about(rng, scene, old, called(rng, scene, old))
     return drawn(rng, OF_SCENE)(rng, scene)
-
-
-def two_wishes(rng: random.Random, scene: Scene) -> Edit | None:
-    """One after the other in one message; "it" in the second is what the first was about."""
-    first = one_wish(rng, scene)
-    if first is None or first.kind in WHOLE_WISHES or not first.target.objects:
-        return None
-    new = [o for o in first.target.objects if o not in scene.objects]
-    if len(new) == 1 and first.kind != "group" and rng.random() < 0.5:
-        second = about(rng, first.target, new[0], "it")
-    else:
-        second = one_wish(rng, first.target)
-    if second is None or second.kind in WHOLE_WISHES or second.target == scene:
-        return None
-    if first.where or second.where:
-        return None
-    halves = {"first": first.instruction.rstrip(".!?"), "second": second.instruction}
-    return Edit("group", phrase(rng, "edits", "then", **halves)[0], scene, second.target)
-
-
-def phrase_edit(rng: random.Random, scene: Scene, split: str = "any") -> Edit:
-    """An edit of one wish or two whose target lies in the split or is empty, as it is typed.
-
-    Where hardly any target lies there, all is cleared away.
-    """
-    for _ in range(TRIES):
-        edit = (two_wishes if rng.random() < 0.12 else one_wish)(rng, scene)
-        if edit is None:
-            continue
-        if not edit.target.objects or split in ("any", split_of(edit.target)):
-            return replace(edit, instruction=as_typed(rng, edit.instruction))
-    return clear(rng, scene)
-
-
-def phrase_edit_sample(rng: random.Random, split: str = "train") -> Sample:
-    """Of a picture that is shown, in the editing template or as Converse asks."""
-    scene = sample_scene(rng, split)
-    if rng.random() < 0.04:
-        scene = Scene(rng.choice(tuple(BACKGROUNDS)), ())
-    edit = phrase_edit(rng, scene, split)
-    request = user(INSTRUCTION_REQUEST, edit.instruction, scene)
-    if rng.random() < 0.3:
-        request = Turn("user", PICTURE + edit.instruction, (scene,))
-    return dialogue_sample("edit", [request], edit.target, edit.names, anew=edit.kind == "clear")

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from blip3u_core.language.prompt import QUESTION_REQUEST
+from small_world.called import called
 from small_world.language import NUMBERS, describe, look_words, plural, with_article
-from small_world.names import reference, references
+from small_world.names import references
+from small_world.phrase_orders import likened_scene
 from small_world.phrases import phrase
 from small_world.questions import Question, cell_of, fitting, reply, yes_no, yes_no_of_cell
 from small_world.samples import Sample, dialogue_sample, user
@@ -16,11 +18,13 @@ from small_world.world import (
     COLORS,
     RELATIONS,
     SHAPES,
+    SIZES,
     Object,
     Scene,
     relations,
-    sample_scene,
 )
+
+SIZE_HINTS = ("big", "small", "large", "little", "tin")
 
 
 def said(rng: random.Random, kind: str, **words: str) -> str:
@@ -119,7 +123,8 @@ def there(rng: random.Random, scene: Scene) -> Question:
     else:
         thing = with_article(f"{color_word(rng, hue)} {form}")
         found = fitting(scene, hue, form)
-    return yes_no(said(rng, "is_there", thing=thing), bool(found), counted=found)
+    kind = rng.choice(("is_there", "is_there", "still"))
+    return yes_no(said(rng, kind, thing=thing), bool(found), counted=found)
 
 
 def at(rng: random.Random, scene: Scene) -> Question:
@@ -137,8 +142,9 @@ def pair(rng: random.Random, scene: Scene) -> Question | None:
     if len(scene.objects) < 2:
         return None
     a, b = rng.sample(scene.objects, 2)
-    it, other = reference(rng, scene, a), reference(rng, scene, b)
-    kind = rng.choice(("related", "related", "same_color_q", "same_shape_q", "left_or_right"))
+    it, other = called(rng, scene, a), called(rng, scene, b)
+    kind = rng.choice(("related", "related", "same_color_q", "same_shape_q", "left_or_right",
+                       "is_bigger", "is_smaller"))  # fmt: skip
     if kind == "related":
         relation = rng.choice(relations(a, b) if rng.random() < 0.5 else RELATIONS)
         words = {"it": it, "other": other, "relation": rng.choice(RELATIONS_SAID[relation])}
@@ -147,6 +153,11 @@ def pair(rng: random.Random, scene: Scene) -> Question | None:
         side = [r for r in relations(a, b) if r in ("left of", "right of")]
         text = said(rng, kind, it=it, other=other)
         return Question(text, side[0].split()[0], cell_of(a)) if side else None
+    if kind in ("is_bigger", "is_smaller"):
+        if any(word in it + other for word in SIZE_HINTS):
+            return None
+        wanted = ("big", "small") if kind == "is_bigger" else ("small", "big")
+        return yes_no(said(rng, kind, it=it, other=other), (a.size, b.size) == wanted, a)
     if kind == "same_shape_q":
         if len(scene.objects) > 2:
             return None
@@ -155,6 +166,57 @@ def pair(rng: random.Random, scene: Scene) -> Question | None:
         return None
     text = said(rng, kind, it=it, other=other)
     return Question(text, "yes" if a.color == b.color else "no")
+
+
+def extreme(rng: random.Random, scene: Scene) -> Question | None:
+    """Which of two stands higher up or further left."""
+    if len(scene.objects) != 2:
+        return None
+    kind, line = rng.choice((("higher", "row"), ("lefter", "col")))
+    first, second = sorted(scene.objects, key=lambda thing: getattr(thing, line))
+    if getattr(first, line) == getattr(second, line):
+        return None
+    return Question(said(rng, kind), look_words(first), cell_of(first))
+
+
+def beside_it(rng: random.Random, scene: Scene) -> Question | None:
+    """What stands next to an object, where it is the only one on that side."""
+    thing = rng.choice(scene.objects)
+    relation = rng.choice(RELATIONS)
+    there = [o for o in scene.objects if relation in relations(o, thing)]
+    if len(there) > 1 or (not there and rng.random() < 0.7):
+        return None
+    words = {"relation": rng.choice(RELATIONS_SAID[relation]), "it": called(rng, scene, thing)}
+    text = said(rng, "left_of_it", **words)
+    if not there:
+        return Question(text, "nothing")
+    return Question(text, look_words(there[0]), cell_of(there[0]))
+
+
+def of_all(rng: random.Random, scene: Scene) -> Question | None:
+    """Whether all are of a colour or size, or how many."""
+    thing = rng.choice(scene.objects)
+    trait = rng.choice(("color", "size"))
+    how = getattr(thing, trait)
+    if rng.random() < 0.2:
+        how = rng.choice(tuple(COLORS if trait == "color" else SIZES))
+    fits = [cell_of(o) for o in scene.objects if getattr(o, trait) == how]
+    if rng.random() < 0.5:
+        text = said(rng, "count_how", how=how)
+        return Question(text, NUMBERS[len(fits)], counted=tuple(fits))
+    if len(scene.objects) < 2:
+        return None
+    others = tuple(cell for cell in fitting(scene) if cell not in fits)
+    return yes_no(said(rng, "are_all", how=how), not others, counted=others)
+
+
+def of_the_one(rng: random.Random, scene: Scene) -> Question | None:
+    if len(scene.objects) != 1:
+        return None
+    (thing,) = scene.objects
+    kind = rng.choice(("where_alone", "color_alone", "size_alone"))
+    answer = {"where_alone": thing.place, "color_alone": thing.color, "size_alone": thing.size}
+    return Question(said(rng, kind), answer[kind], cell_of(thing))
 
 
 def setting(rng: random.Random, scene: Scene) -> Question:
@@ -182,7 +244,8 @@ def listed(rng: random.Random, scene: Scene) -> Question:
 
 OF_ONE = (color, color, color, size, place, place)
 OF_SCENE: dict[Callable[[random.Random, Scene], Question | None], float] = {
-    shape: 3, bigger: 2, count: 6, there: 5, at: 3, pair: 6, setting: 4, anything: 1, listed: 3,
+    shape: 3, bigger: 2, count: 6, there: 5, at: 3, pair: 7, setting: 4, anything: 1, listed: 3,
+    extreme: 2, beside_it: 2, of_all: 4, of_the_one: 2,
 }  # fmt: skip
 OF_NOTHING = (count, there, setting, setting, anything, listed)
 
@@ -208,7 +271,7 @@ def phrase_question(rng: random.Random, scene: Scene) -> Question:
 
 def phrase_question_sample(rng: random.Random, split: str = "train") -> Sample:
     """One to three questions about a picture; the later ones bring none."""
-    scene, turns = sample_scene(rng, split), []
+    scene, turns = likened_scene(rng, split), []
     if rng.random() < 0.07:
         scene = Scene(rng.choice(tuple(BACKGROUNDS)), ())
     for number in range(rng.choice((1, 2, 3))):

@@ -5,30 +5,33 @@ As in `leaning.py`, "it" is what was drawn, added or changed last.
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from small_world.called import called
 from small_world.conversations import ABLE, HELLO, KNOWN, SELF, Step, drawing, ended, refusal, say
-from small_world.edits import Edit, free_cells
+from small_world.edits import STEPS, Edit, free_cells
 from small_world.free_captions import unknown_thing
-from small_world.group_edits import TRIES
+from small_world.group_edits import TRIES, changed
 from small_world.language import with_article
 from small_world.layout import USUAL
 from small_world.leaning import Talk, edit_of, meant_by_it, start
-from small_world.names import reference
 from small_world.phrase_captions import phrase_caption
 from small_world.phrase_edits import (
+    NEXT_CELL,
     SIZE_KIND,
     about,
     bare_place,
+    look_said,
     other_size,
-    phrase_edit,
 )
+from small_world.phrase_orders import phrase_edit
 from small_world.phrase_questions import phrase_question
+from small_world.phrase_several import same_change
 from small_world.phrases import phrase
 from small_world.questions import reply
 from small_world.samples import Sample, assistant
-from small_world.wordings import as_typed, color_word, place_words
-from small_world.world import COLORS, SHAPES, Object, Scene, split_of
+from small_world.wordings import RELATIONS_SAID, as_typed, color_word, place_words
+from small_world.world import COLORS, SHAPES, SIZES, Object, Scene, sample_object, split_of
 
 ANSWERS = {
     "hello": HELLO,
@@ -41,11 +44,19 @@ ANSWERS = {
 }
 
 
+@dataclass
+class PhraseTalk(Talk):
+    """`last` is the newest edit, if it was the last that was drawn, else what `undone` tells."""
+
+    last: Edit | None = None
+    undone: bool = False
+
+
 def follow(rng: random.Random, kind: str, **words: str) -> str:
     return phrase(rng, "follow", kind, **words)[0]
 
 
-def recolor_it(rng: random.Random, talk: Talk) -> Edit:
+def recolor_it(rng: random.Random, talk: PhraseTalk) -> Edit:
     old = talk.it
     color = rng.choice([c for c in COLORS if c != old.color])
     kind = "not_color" if talk.trait == "color" and rng.random() < 0.5 else "color"
@@ -53,38 +64,38 @@ def recolor_it(rng: random.Random, talk: Talk) -> Edit:
     return edit_of(talk.scene, old, replace(old, color=color), text)
 
 
-def resize_it(rng: random.Random, talk: Talk) -> Edit:
+def resize_it(rng: random.Random, talk: PhraseTalk) -> Edit:
     size = other_size(talk.it)
     text = follow(rng, SIZE_KIND[size])
     return edit_of(talk.scene, talk.it, replace(talk.it, size=size), text)
 
 
-def remove_it(rng: random.Random, talk: Talk) -> Edit:
+def remove_it(rng: random.Random, talk: PhraseTalk) -> Edit:
     left = tuple(o for o in talk.scene.objects if o != talk.it)
     return Edit("remove", follow(rng, "remove"), talk.scene, talk.scene.with_objects(left))
 
 
-def reshape_it(rng: random.Random, talk: Talk) -> Edit:
+def reshape_it(rng: random.Random, talk: PhraseTalk) -> Edit:
     shape = rng.choice([s for s in SHAPES if s != talk.it.shape])
     text = follow(rng, "replace", new=with_article(shape))
     return edit_of(talk.scene, talk.it, replace(talk.it, shape=shape), text)
 
 
-def move_it(rng: random.Random, talk: Talk) -> Edit:
+def move_it(rng: random.Random, talk: PhraseTalk) -> Edit:
     row, col = rng.choice(free_cells(talk.scene))
     words = {"where": place_words(rng, row, col), "place": bare_place(rng, row, col)}
     text = follow(rng, "move", **words)
     return edit_of(talk.scene, talk.it, replace(talk.it, row=row, col=col), text)
 
 
-def recolor_other(rng: random.Random, talk: Talk) -> Edit | None:
+def recolor_other(rng: random.Random, talk: PhraseTalk) -> Edit | None:
     """The other one of two in another colour, or any other one in the same."""
     others = [o for o in talk.scene.objects if o != talk.it and o.color != talk.it.color]
     if not others:
         return None
     old = rng.choice(others)
     if talk.trait == "color" and rng.random() < 0.5:
-        text = follow(rng, "too_color", it=reference(rng, talk.scene, old))
+        text = follow(rng, "too_color", it=called(rng, talk.scene, old))
         return edit_of(talk.scene, old, replace(old, color=talk.it.color), text)
     if len(talk.scene.objects) != 2:
         return None
@@ -93,7 +104,7 @@ def recolor_other(rng: random.Random, talk: Talk) -> Edit | None:
     return edit_of(talk.scene, old, replace(old, color=color), text)
 
 
-def one_more(rng: random.Random, talk: Talk) -> Edit | None:
+def one_more(rng: random.Random, talk: PhraseTalk) -> Edit | None:
     cells = [cell for cell in USUAL if cell in free_cells(talk.scene)]
     if len(talk.scene.objects) == 3 or not cells:
         return None
@@ -102,13 +113,92 @@ def one_more(rng: random.Random, talk: Talk) -> Edit | None:
     return Edit("add", follow(rng, "one_more"), talk.scene, talk.scene.with_objects(objects))
 
 
-def said_of_it(rng: random.Random, talk: Talk) -> Edit | None:
+def said_of_it(rng: random.Random, talk: PhraseTalk) -> Edit | None:
     return about(rng, talk.scene, talk.it, "it")
 
 
-FOLLOWING: dict[Callable[[random.Random, Talk], Edit | None], tuple[float, str]] = {
+def step_it(rng: random.Random, talk: PhraseTalk) -> Edit | None:
+    way = rng.choice(tuple(NEXT_CELL))
+    row, col = talk.it.row + NEXT_CELL[way][0], talk.it.col + NEXT_CELL[way][1]
+    if (row, col) not in free_cells(talk.scene):
+        return None
+    return edit_of(talk.scene, talk.it, replace(talk.it, row=row, col=col), follow(rng, way))
+
+
+def beside_it(rng: random.Random, talk: PhraseTalk) -> Edit | None:
+    """Something new next to what the talk is about."""
+    relation = rng.choice(tuple(STEPS))
+    cell = (talk.it.row + STEPS[relation][0], talk.it.col + STEPS[relation][1])
+    if cell not in free_cells(talk.scene) or len(talk.scene.objects) == 3:
+        return None
+    new = sample_object(rng, cell)
+    words = {"thing": look_said(rng, new, 1.0), "relation": rng.choice(RELATIONS_SAID[relation])}
+    target = talk.scene.with_objects((*talk.scene.objects, new))
+    return Edit("add", follow(rng, "add_beside", **words), talk.scene, target)
+
+
+def put_there(rng: random.Random, talk: PhraseTalk) -> Edit | None:
+    """Something new where the last edit took something away."""
+    if talk.last is None or len(talk.scene.objects) == 3:
+        return None
+    taken = {o.cell for o in talk.scene.objects}
+    empty = [o.cell for o in talk.last.source.objects if o.cell not in taken]
+    if len(empty) != 1:
+        return None
+    new = sample_object(rng, empty[0])
+    text = follow(rng, "there", thing=look_said(rng, new, 1.0))
+    return Edit("add", text, talk.scene, talk.scene.with_objects((*talk.scene.objects, new)))
+
+
+def same_for(rng: random.Random, talk: PhraseTalk) -> Edit | None:
+    """The last change for another object as well."""
+    if talk.last is None:
+        return None
+    others = [o for o in talk.scene.objects if o in talk.last.source.objects]
+    edit = same_change(talk.last, rng.choice(others)) if others else None
+    if edit is None:
+        return None
+    (old,) = [o for o in talk.last.source.objects if o not in edit.target.objects]
+    new = tuple(o for o in edit.target.objects if o not in talk.last.source.objects)
+    kept = tuple(o for o in talk.scene.objects if o != old)
+    text = follow(rng, "too", it=called(rng, talk.scene, old))
+    return Edit(edit.kind, text, talk.scene, talk.scene.with_objects((*kept, *new)))
+
+
+def meant_other(rng: random.Random, talk: PhraseTalk) -> Edit | None:
+    """The last change undone, and done to another object."""
+    if talk.last is None or len(talk.last.source.objects) < 2:
+        return None
+    before = talk.last.source
+    wrong = [o for o in before.objects if o not in talk.last.target.objects]
+    old = rng.choice(before.objects)
+    edit = same_change(talk.last, old)
+    if edit is None:
+        return None
+    words = {"it": called(rng, before, old), "other": called(rng, before, wrong[0])}
+    return replace(edit, source=talk.scene, instruction=follow(rng, "meant_other", **words))
+
+
+def both(rng: random.Random, talk: PhraseTalk) -> Edit | None:
+    if len(talk.scene.objects) != 2:
+        return None
+    if rng.random() < 0.5:
+        look = {"color": rng.choice(tuple(COLORS))}
+        text = follow(rng, "both_color", color=color_word(rng, look["color"]))
+    else:
+        look = {"size": rng.choice(tuple(SIZES))}
+        text = follow(rng, f"both_{SIZE_KIND[look['size']]}")
+    edit = changed(talk.scene, talk.scene.objects, text, **look)
+    return edit if edit.target != talk.scene else None
+
+
+FOLLOWING: dict[Callable[[random.Random, PhraseTalk], Edit | None], tuple[float, str]] = {
     recolor_it: (3, "color"), resize_it: (3, "size"), remove_it: (1.5, ""), reshape_it: (2, ""),
-    move_it: (2.5, "place"), recolor_other: (3, "color"), one_more: (2, ""), said_of_it: (4, ""),
+    move_it: (2.5, "place"), recolor_other: (2.5, "color"), one_more: (2, ""),
+    said_of_it: (4, ""), step_it: (2, "place"), beside_it: (2.5, ""),
+}  # fmt: skip
+OF_THE_LAST: dict[Callable[[random.Random, PhraseTalk], Edit | None], float] = {
+    put_there: 2, same_for: 3, meant_other: 3, both: 2,
 }  # fmt: skip
 
 
@@ -117,39 +207,48 @@ def is_alike(scene: Scene, it: Object) -> bool:
     return [(o.shape, o.color) for o in scene.objects].count((it.shape, it.color)) > 1
 
 
-def following(rng: random.Random, talk: Talk, split: str) -> Edit:
-    """An edit that leans on the talk, or one that explains itself."""
-    if talk.it is None or is_alike(talk.scene, talk.it) or rng.random() < 0.35:
-        talk.trait = ""
-        return phrase_edit(rng, talk.scene, split)
+def leaning_edit(rng: random.Random, talk: PhraseTalk) -> tuple[Edit | None, str]:
+    """An edit that the talk explains, and the trait that it changes."""
+    if rng.random() < 0.3:
+        maker = rng.choices(tuple(OF_THE_LAST), tuple(OF_THE_LAST.values()))[0]
+        return maker(rng, talk), ""
+    if talk.it is None or is_alike(talk.scene, talk.it):
+        return None, ""
     weights = [weight for weight, _ in FOLLOWING.values()]
-    for _ in range(TRIES):
-        maker = rng.choices(tuple(FOLLOWING), weights)[0]
-        edit = maker(rng, talk)
+    maker = rng.choices(tuple(FOLLOWING), weights)[0]
+    return maker(rng, talk), FOLLOWING[maker][1]
+
+
+def following(rng: random.Random, talk: PhraseTalk, split: str) -> Edit:
+    """An edit that leans on the talk, or one that explains itself."""
+    tries = 0 if rng.random() < 0.35 else TRIES
+    for _ in range(tries):
+        edit, trait = leaning_edit(rng, talk)
         if edit is None:
             continue
         if not edit.target.objects or split in ("any", split_of(edit.target)):
-            talk.trait = FOLLOWING[maker][1]
+            talk.trait = trait
             return replace(edit, instruction=as_typed(rng, edit.instruction))
     talk.trait = ""
     return phrase_edit(rng, talk.scene, split)
 
 
-def edit_step(rng: random.Random, talk: Talk, split: str) -> Step:
+def edit_step(rng: random.Random, talk: PhraseTalk, split: str) -> Step:
     edit = following(rng, talk, split)
     several = edit.kind == "group"
     talk.it = meant_by_it(edit.target if several else edit.source, edit.target)
     talk.scenes.append(edit.target)
+    talk.last, talk.undone = edit, False
     anew = edit.kind == "clear"
     return Step("edit", say(edit.instruction), drawing("", edit.target), edit.target, anew=anew)
 
 
-def undo_step(rng: random.Random, talk: Talk) -> Step:
+def undo_step(rng: random.Random, talk: PhraseTalk) -> Step:
     """The last change is taken back, perhaps by naming what was there."""
     before, now = talk.scenes[-2:]
     gone = [o for o in before.objects if o not in now.objects]
     new = [o for o in now.objects if o not in before.objects]
-    text = follow(rng, "undo")
+    text = follow(rng, "again_undo" if talk.undone and rng.random() < 0.6 else "undo")
     if len(gone) == 1 and not new and before.background == now.background and rng.random() < 0.5:
         text = follow(rng, "put_back")
     recolored = len(gone) == len(new) == 1 and replace(new[0], color=gone[0].color) == gone[0]
@@ -157,10 +256,11 @@ def undo_step(rng: random.Random, talk: Talk) -> Step:
         text = follow(rng, "back_color", color=gone[0].color)
     talk.scenes.pop()
     talk.it, talk.trait = meant_by_it(before, before), ""
+    talk.last, talk.undone = None, True
     return Step("undo", say(as_typed(rng, text)), drawing("", before), before)
 
 
-def draw_step(rng: random.Random, talk: Talk, split: str) -> Step:
+def draw_step(rng: random.Random, talk: PhraseTalk, split: str) -> Step:
     """A picture; where there is one, it is said that this is another one."""
     caption = phrase_caption(rng, split)
     text = caption.text
@@ -168,6 +268,7 @@ def draw_step(rng: random.Random, talk: Talk, split: str) -> Step:
         text = phrase(rng, "draw", "fresh", scene=text.rstrip(".!?").lower())[0]
         text = as_typed(rng, text)
     start(talk, caption.scene)
+    talk.last, talk.undone = None, False
     answer = drawing("", caption.scene)
     return Step("draw", say(text), answer, caption.scene, caption.names, anew=True)
 
@@ -186,7 +287,7 @@ def unknown_step(rng: random.Random) -> Step:
 
 
 def phrase_steps(rng: random.Random, split: str, length: int) -> list[Step]:
-    talk, steps = Talk([], None), []
+    talk, steps = PhraseTalk([], None), []
     weights = {"edit": 5.0, "ask": 2.2, "draw": 0.6, "undo": 1.0, "chat": 0.6, "unknown": 0.5}
     while len(steps) < length:
         kind = rng.choices(tuple(weights), tuple(weights.values()))[0]
