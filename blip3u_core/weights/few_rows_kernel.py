@@ -55,16 +55,16 @@ def multiply(x: Tensor, matrix: QuantizedMatrix, bias: Tensor | None) -> Tensor:
 @triton.jit
 def _upper(pairs):
     """The numbers in the upper halves of bytes, times 2^-14, float32."""
-    whole = pairs.to(tl.uint16)
-    half = ((whole & 0x80) << 8) | ((whole & 0x70) << 5)
+    signed = pairs.to(tl.int8, bitcast=True).to(tl.int32)  # the sign stands in every bit above
+    half = ((signed << 5) & 0x8E00).to(tl.uint16)
     return half.to(tl.float16, bitcast=True).to(tl.float32)
 
 
 @triton.jit
 def _lower(pairs):
     """The numbers in the lower halves of bytes, times 2^-14, float32."""
-    whole = pairs.to(tl.uint16)
-    half = ((whole & 0x08) << 12) | ((whole & 0x07) << 9)
+    signed = pairs.to(tl.int32) << 28
+    half = ((signed >> 19) & 0x8E00).to(tl.uint16)
     return half.to(tl.float16, bitcast=True).to(tl.float32)
 
 
