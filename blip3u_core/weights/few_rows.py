@@ -19,7 +19,7 @@ from .nvfp4 import BLOCK, nvfp4_rows, scales_shape
 MOST_ROWS = 16  # what a tensor core multiplies at least; above, a cast costs less than it saves
 _OLDEST_CARD = (8, 0)
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
-_CHECKED_ROWS = 512  # of a matrix; bounds the memory of a check
+_CHECKED_ROWS = 256  # of a matrix; bounds the memory of a check
 _SUM_ERROR = 2.0**-16  # of the sum of magnitudes, of float32 sums in any order
 
 
@@ -85,16 +85,17 @@ class FewRows:
         if kernel is None or not self.takes(x) or not fits(x, matrix, bias):
             return None
         rows = x.reshape(-1, x.shape[-1]).contiguous()
-        seen = (matrix.kind, matrix.shape, x.dtype, x.device, len(rows), bias is not None)
+        shape = (*x.shape[:-1], matrix.shape[0])
+        seen = _variant(rows, matrix, bias)
         if seen in self._trusted:
-            return kernel(rows, matrix, bias).unflatten(0, x.shape[:-1])
+            return kernel(rows, matrix, bias).view(shape)
         if x.is_cuda and torch.cuda.is_current_stream_capturing():
             return None
         try:
             y = _started(kernel, rows, matrix, bias)
             error = excess(y, rows, matrix, bias)
         except KernelFailed as failure:
-            self._give_up(f"cannot be made here ({failure.__cause__})")
+            self._give_up(f"cannot be made here ({failure})")
             return None
         if error > 1:
             self._give_up(
@@ -103,7 +104,7 @@ class FewRows:
             )
             return None
         self._trusted.add(seen)
-        return y.unflatten(0, x.shape[:-1])
+        return y.view(shape)
 
     def _give_up(self, why: str) -> None:
         self._kernel = None
@@ -153,14 +154,23 @@ def excess(y: Tensor, x: Tensor, matrix: QuantizedMatrix, bias: Tensor | None) -
     num_out = matrix.shape[0]
     count = min(num_out, _CHECKED_ROWS)
     some = torch.arange(count, device=x.device) * (num_out - 1) // max(count - 1, 1)
-    weights, given = matrix.rows(some), x.float()
+    # In float64: a host may have float32 products rounded (TF32).
+    weights, given = matrix.rows(some).double(), x.double()
     plain, magnitude = given @ weights.T, given.abs() @ weights.abs().T
     if bias is not None:
-        plain = plain + bias[some].float()
+        plain = plain + bias[some].double()
     allowed = plain.abs() * torch.finfo(y.dtype).eps + magnitude * _SUM_ERROR
-    ratio = (y[:, some].float() - plain).abs() / allowed.clamp(min=torch.finfo(torch.float32).tiny)
+    ratio = (y[:, some].double() - plain).abs() / allowed.clamp(min=torch.finfo(torch.float32).tiny)
     # What overflows does so either way; what is not a number where it should be counts as wrong.
-    return float(torch.where(plain.isfinite(), ratio.nan_to_num(torch.inf), 0.0).max())
+    fits_dtype = plain.to(y.dtype).isfinite()
+    return float(torch.where(fits_dtype, ratio.nan_to_num(torch.inf), 0.0).max())
+
+
+def _variant(x: Tensor, matrix: QuantizedMatrix, bias: Tensor | None) -> tuple[object, ...]:
+    """What a kernel is compiled for; whether pointers are multiples of 16 is part of that."""
+    parts = (x, matrix.numbers, matrix.scales, matrix.scale, bias)
+    aligned = tuple(part is not None and part.data_ptr() % 16 == 0 for part in parts)
+    return matrix.kind, matrix.shape, x.dtype, x.device, len(x), bias is not None, aligned
 
 
 def _started(kernel: Kernel, x: Tensor, matrix: QuantizedMatrix, bias: Tensor | None) -> Tensor:
@@ -168,4 +178,5 @@ def _started(kernel: Kernel, x: Tensor, matrix: QuantizedMatrix, bias: Tensor | 
     try:
         return kernel(x, matrix, bias)
     except Exception as error:
-        raise KernelFailed from error
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise KernelFailed(f"{type(error).__name__}: {first[:200]}") from error

@@ -39,16 +39,19 @@ def multiply(x: Tensor, matrix: QuantizedMatrix, bias: Tensor | None) -> Tensor:
     sizes = (num_rows, num_out, num_columns)
     options: dict[str, Any] = {"HAS_BIAS": bias is not None, "BLOCK_N": block, "num_warps": _WARPS}
     bias = x if bias is None else bias  # a pointer that is not read
-    if matrix.kind == "nvfp4":
-        grid = (triton.cdiv(num_out, 128) * (128 // block),)
-        tiles = triton.cdiv(num_columns // 16, 4)
-        kernel, groups = (_nvfp4_row, _GROUPS) if one else (_nvfp4_rows, _GROUPS // 2)
-        options["GROUPS"] = groups
-        kernel[grid](*common, matrix.scale, bias, y, *sizes, tiles, **options)
-    else:
-        kernel, columns = (_int8_row, _COLUMNS) if one else (_int8_rows, _COLUMNS // 4)
-        options["BLOCK_K"] = columns
-        kernel[grid](*common, bias, y, *sizes, **options)
+    with torch.cuda.device_of(x):  # Triton starts kernels on the current device
+        if matrix.kind == "nvfp4":
+            grid = (triton.cdiv(num_out, 128) * (128 // block),)
+            tiles = triton.cdiv(num_columns // 16, 4)
+            kernel, options["GROUPS"] = (
+                (_nvfp4_row, _GROUPS) if one else (_nvfp4_rows, _GROUPS // 2)
+            )
+            kernel[grid](*common, matrix.scale, bias, y, *sizes, tiles, **options)
+        else:
+            kernel, options["BLOCK_K"] = (
+                (_int8_row, _COLUMNS) if one else (_int8_rows, _COLUMNS // 4)
+            )
+            kernel[grid](*common, bias, y, *sizes, **options)
     return y
 
 
