@@ -55,3 +55,6 @@ class SharedPrefix:
             return keys, values
         known = [known.expand(len(keys), -1, -1, -1) for known in self.layers[layer]]
         return torch.cat([known[0], keys], 2), torch.cat([known[1], values], 2)
+
+    def advance(self, count: int) -> None:
+        self.length += count

@@ -2,20 +2,20 @@
 
 On a GPU the next token is chosen, embedded and read without the host, which looks only now and then
 whether an answer has ended: so many tokens are the most that Cancel and the shown text lag behind,
-and that are computed in vain.
+and that are computed in vain. After the first look, a step is a CUDA graph where it can be; it
+lives no longer than the answer, so nothing of it is left when the host moves weights.
 """
 
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
 
 from .choose import SamplingParams, TokenChooser
 from .context import Context, check_length
+from .cuda_graph import recorder_for
 from .model import LanguageModel
-from .prefill import prefill
 from .prefix_cache import PrefixCache
-from .text_model import KeyValueCache
+from .steps import PAYS, ContextReader, PlainSteps, RecordedSteps
 
 LOOK_EVERY = 8  # tokens that a GPU writes between two looks of the host
 
@@ -94,20 +94,25 @@ def generate_tokens(
     answers = _Answers(len(contexts), llm.eos_token_ids, stop)
     stride = min(look_every(llm), total)
     chooser = TokenChooser(llm, contexts, sampling, stride)
-    logits, done, count = llm.logits(reader.read_contexts()), 0, stride
-    chooser.draw_ahead(count)
-    tokens, chosen = chooser.choose(logits), 1
-    while True:
-        for _ in range(count - chosen):
-            tokens = chooser.choose(llm.logits(reader.read_tokens(tokens)))
-        following = min(stride, total - done - count)
-        chooser.draw_ahead(following)
-        done += answers.add(chooser.look(count))
-        if on_token is not None:
-            on_token(answers.ids, done, total)
-        if all(answers.ended) or done == total:
-            break
-        count, chosen = following, 0
+    logits = llm.logits(reader.read_contexts())
+    chooser.draw_ahead(stride)  # while a GPU reads the contexts
+    steps: PlainSteps | RecordedSteps = PlainSteps(reader, chooser, chooser.choose(logits))
+    record, done, count, chosen = recorder_for(llm), 0, stride, 1
+    try:
+        while True:
+            steps.write(count - chosen, total - done - chosen)
+            following = min(stride, total - done - count)
+            chooser.draw_ahead(following)
+            done += answers.add(chooser.look(count))
+            if on_token is not None:
+                on_token(answers.ids, done, total)
+            if all(answers.ended) or done == total:
+                break
+            count, chosen = following, 0
+            if isinstance(steps, PlainSteps) and record is not None and total - done >= PAYS:
+                steps = RecordedSteps(steps, record)
+    finally:
+        steps.close()
     if known is not None:
         keys = (*contexts[0].keys(), *answers.ids[0])
         known.keep(keys[: reader.cache.length], reader.cache)
@@ -146,29 +151,3 @@ class _Answers:
 def look_every(llm: LanguageModel) -> int:
     """How many tokens to write before the host looks at them; a processor need not wait."""
     return 1 if llm.device.type == "cpu" else LOOK_EVERY
-
-
-class ContextReader:
-    """Feeds contexts and then single tokens to the text model; keeps positions and padding."""
-
-    def __init__(
-        self, llm: LanguageModel, contexts: Sequence[Context], known: PrefixCache | None
-    ) -> None:
-        self.llm = llm
-        self.contexts = contexts
-        found = None if known is None else known.take(contexts[0].keys())
-        self.cache = found or KeyValueCache(llm.config.num_layers)
-
-    def read_contexts(self) -> Tensor:
-        """Hidden states behind each context, (B, D)."""
-        hidden, self.valid, self.next = prefill(self.llm, self.contexts, self.cache)
-        return hidden[:, -1]
-
-    def read_tokens(self, tokens: Tensor) -> Tensor:
-        """Hidden states behind one more token each, (B,) to (B, D)."""
-        embeds = self.llm.embed(tokens[:, None])
-        if self.valid is not None:
-            self.valid = torch.nn.functional.pad(self.valid, (0, 1), value=True)
-        position_ids = self.next.expand(3, -1)[..., None]
-        self.next = self.next + 1
-        return self.llm.model(embeds, position_ids, self.valid, self.cache)[:, -1]

@@ -78,7 +78,8 @@ class Network(nn.Module):
 class LanguageModel(Network):
     """The network with its tokenizer and settings; weights lie where and as they were put.
 
-    `device` and `dtype` are those of computing. A host that moves weights sets `device`.
+    `device` and `dtype` are those of computing. A host that moves weights sets `device`, and says
+    in `weights_stay` whether they stay where and as they are while an answer is written.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class LanguageModel(Network):
         self.config = text
         self.device = torch.device("meta")
         self.dtype = dtype
+        self.weights_stay = True
         self.prefix_cache = PrefixCache(0)  # whoever hosts these weights sets a budget
         drawing = read_config(DrawingConfig, config, CONFIG)
         self.generation_side = drawing.side(vision, source_of(config, CONFIG))

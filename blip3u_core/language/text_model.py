@@ -49,6 +49,18 @@ class KeyValueCache:
         self.values[layer][:, :, self.length : end] = values
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
+    def advance(self, count: int) -> None:
+        """Take the `count` tokens that every layer has appended for read."""
+        self.length += count
+
+    def pad(self, capacity: int) -> None:
+        """Have room for `capacity` tokens and no more, with zeros where none has been read."""
+        for tensors in (self.keys, self.values):
+            for layer, old in enumerate(tensors):
+                new = old.new_zeros(*old.shape[:2], capacity, old.shape[3])
+                new[:, :, : self.length] = old[:, :, : self.length]
+                tensors[layer] = new
+
     @property
     def num_bytes(self) -> int:
         """Size of keys and values of all layers."""
@@ -232,5 +244,5 @@ class TextModel(nn.Module):
         for index, layer in enumerate(self.layers):
             x = layer(x, rope, mask, cache, index)
         if cache is not None:
-            cache.length = length
+            cache.advance(embeds.shape[1])
         return self.norm(x)

@@ -22,7 +22,7 @@ from ...blip3u_core.weights.checkpoint import Checkpoint
 from ...blip3u_core.weights.few_rows import FewRows, kernel_for
 from .layers import layer_operations, with_few_rows, with_token_table
 from .memory import free_bytes, reading_bytes, report_fit, reported_peak
-from .patchers import patcher_for
+from .patchers import patcher_for, weights_stay
 from .placement import Placement, keep, main_dtype
 from .progress import TextStream, check_interrupted
 
@@ -83,6 +83,7 @@ class HostedLanguageModel:
         management.load_models_gpu([patcher], memory_required=needed)
         # Host: the patches' identity stands for the weights; a move changes the device.
         llm.prefix_cache.bind((patcher.patches_uuid, llm.device, llm.dtype))
+        llm.weights_stay = weights_stay(patcher)
         free = free_bytes(patcher.load_device)
         llm.prefix_cache.budget_bytes = min(_LARGEST_PREFIX_CACHE, free // 4)
         with reported_peak("language model", patcher):

@@ -14,6 +14,7 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from ...blip3u_core.language.context import Context
 from ...blip3u_core.language.generate import LOOK_EVERY
 from ...blip3u_core.language.model import LanguageModel
+from ...blip3u_core.language.steps import ALIGNED
 from ...blip3u_core.memory_report import fit_message, peak_message
 from ...blip3u_core.weights.precision import fits_8_bits
 from ...blip3u_core.weights.stage import Stage
@@ -28,7 +29,7 @@ def reading_bytes(llm: LanguageModel, contexts: Sequence[Context], new_tokens: i
     """Memory beside the weights: keys and values, activations, scores, the vision tower's work."""
     text, vision, size = llm.config, llm.image_config.vision, llm.dtype.itemsize
     batch, longest = len(contexts), max(len(context) for context in contexts)
-    length = longest + max(new_tokens, llm.num_queries)
+    length = longest + max(new_tokens, llm.num_queries) + ALIGNED  # as room is rounded up
     cached = 2 * text.num_layers * text.num_kv_heads * text.head_dim * size
     read = longest + llm.num_queries
     activations = (_WORKING_COPIES * text.hidden_size + 3 * text.intermediate_size) * size

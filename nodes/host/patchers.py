@@ -20,6 +20,13 @@ from ...blip3u_core.weights.mapped import MappedWeights, cast_to
 from .memory import free_bytes
 from .placement import Placement
 
+_ON_THE_FLY = (  # Host: what a layer has to do to its weights as it runs (0.3.75; all of 0.16)
+    "weight_function",
+    "bias_function",
+    "weight_lowvram_function",
+    "bias_lowvram_function",
+)
+
 
 def patcher_for(
     model: nn.Module,
@@ -47,6 +54,17 @@ def patcher_for(
     return kind(
         model, load_device=placement.device, offload_device=placement.offload_device, size=size
     )
+
+
+def weights_stay(patcher: ModelPatcher) -> bool:
+    """Whether layers compute with their weights as they lie, until the host moves the model.
+
+    Else it brings or patches weights while a layer runs: page by page, or where it found no room.
+    """
+    model: Any = patcher.model
+    if getattr(patcher, "is_dynamic", bool)() or model.model_lowvram:
+        return False
+    return not any(getattr(layer, name, None) for layer in model.modules() for name in _ON_THE_FLY)
 
 
 class FilePatcher(ModelPatcher):

@@ -290,12 +290,15 @@ class TestHostsMemory:
         graph = dialogue(2)
         graph["1"] = loader(weight_dtype=weight_dtype)
         expected = host.run(graph).outputs["show"]["text"]
+        (model,) = [m for m in host.loaded_models() if m["class"] == "LanguageModel"]
+        assert model["weights_stay"]
         host.free()
         host.hook(low_vram_bytes=400_000)
         graph["q0"]["inputs"]["seed"] = 1
         assert host.run(graph).outputs["show"]["text"] == expected
         (model,) = [m for m in host.loaded_models() if m["class"] == "LanguageModel"]
         assert 0 < model["loaded_bytes"] < model["total_bytes"]
+        assert not model["weights_stay"]
         host.hook()
         host.free()
 

@@ -305,6 +305,7 @@ def add_routes() -> None:
                 {
                     "class": type(entry.model.model).__name__,
                     "loaded_bytes": entry.model.loaded_size(),
+                    "weights_stay": getattr(entry.model.model, "weights_stay", None),
                     "total_bytes": entry.model.model_size(),
                 }
                 for entry in loaded
