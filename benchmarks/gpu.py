@@ -3,9 +3,9 @@
 Needs the repository, what its requirements name and torch: no ComfyUI, no weights, no network.
 Random weights are made on the device, in bfloat16. Each stage is timed as it is, as a CUDA graph,
 with its matrices in 8 bits and in 4, and last, while the time lasts, compiled; a token of an answer
-also by our kernel of few rows, in nvfp4 and int8. Its share is of the roofline that this card's own
-matrix products and copies, measured first, allow for the stage's counted work. What could not be
-tried is listed with the reason.
+also by our kernel of few rows, in nvfp4 and int8, and its graph is the one that answers are written
+by. Its share is of the roofline that this card's own matrix products and copies, measured first,
+allow for the stage's counted work. What could not be tried is listed with the reason.
 """
 
 import argparse
@@ -139,7 +139,8 @@ class Bench:
             label = way if kind is None else f"{kind}, {way}"
             if self._refused(name, way, built):
                 continue
-            seconds = self._timed(name, label, built.run, as_graph if way == GRAPH else None)
+            run = built.step if way == GRAPH and built.step else built.run
+            seconds = self._timed(name, label, run, as_graph if way == GRAPH else None)
             if seconds is not None:
                 peak = torch.cuda.max_memory_allocated() if self.on_cuda else work.peak_bytes
                 yield Timed(name, label, seconds, peak, least / seconds, times)

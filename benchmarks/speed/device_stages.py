@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 from blip3u_core.decoder.vae import Vae, VaeConfig
 from blip3u_core.features.config import NextDiTConfig
 from blip3u_core.features.nextdit import NextDiT
+from blip3u_core.language.choose import SamplingParams, TokenChooser
 from blip3u_core.language.config import TextConfig, VisionConfig
+from blip3u_core.language.steps import ROOM, PlainSteps, RecordedSteps
 from blip3u_core.language.text_model import KeyValueCache, TextModel
 from blip3u_core.language.vision_model import VisionModel
 from blip3u_core.weights.checkpoint import open_checkpoint
@@ -27,7 +30,7 @@ from .stages import (
     ModelWork,
     manifest,
 )
-from .ways import Built
+from .ways import Built, Run
 
 LLM = ("llm", "model.")  # its part and prefix
 PICTURE_TOKENS = PICTURE_GRID[0] * PICTURE_GRID[1] // 4
@@ -111,6 +114,7 @@ def write_token(sizes: Sizes, device: torch.device) -> Built:
     room = (1, config.num_kv_heads, known + 1, config.head_dim)
     cache.keys = [noise(device, *room) for _ in range(config.num_layers)]
     cache.values = [noise(device, *room) for _ in range(config.num_layers)]
+    cache.length = known
     embeds = noise(device, 1, 1, config.hidden_size)
     positions = torch.full((3, 1, 1), known, device=device)
 
@@ -119,7 +123,34 @@ def write_token(sizes: Sizes, device: torch.device) -> Built:
         hidden = model(embeds, positions, None, cache)
         return model.embed_tokens.project(hidden[:, -1]).float().argmax(-1)
 
-    return Built(write, model, *LLM, few_rows=True)
+    step = recorded_step(model, cache.prefix(known), device)
+    return Built(write, model, *LLM, few_rows=True, step=step)
+
+
+def recorded_step(model: Any, cache: KeyValueCache, device: torch.device) -> Run:
+    """What `RecordedSteps` has recorded: a greedy token, over room for `ROOM` more; as often."""
+    llm: Any = SimpleNamespace(
+        config=model.config,
+        device=device,
+        model=model,
+        repetition_penalty=1.0,
+        embed=model.embed_tokens,
+        logits=lambda hidden: model.embed_tokens.project(hidden).float(),
+    )
+    context: Any = SimpleNamespace(ids=(0,))
+    chooser = TokenChooser(llm, [context], SamplingParams(), stride=ROOM)
+    position = torch.full((1,), cache.length, device=device)
+    reader: Any = SimpleNamespace(llm=llm, cache=cache, valid=None, next=position)
+    steps: list[Run] = []
+
+    def keep(step: Run) -> Run:
+        step()
+        steps.append(step)
+        return step
+
+    tokens = torch.zeros(1, dtype=torch.long, device=device)
+    RecordedSteps(PlainSteps(reader, chooser, tokens), keep).write(1, ROOM)
+    return steps[0]
 
 
 def step_features(sizes: Sizes, device: torch.device) -> Built:

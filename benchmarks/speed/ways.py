@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from blip3u_core.language.cuda_graph import record
 from blip3u_core.weights.few_rows import FewRows, QuantizedMatrix, kernel_for
 from blip3u_core.weights.nvfp4 import quantize_nvfp4
 from blip3u_core.weights.precision import fits_8_bits
@@ -34,6 +35,7 @@ class Built:
     part: str = ""  # by whose rule its matrices may be small; "" for none
     prefix: str = ""  # of its weights' names in a checkpoint
     few_rows: bool = False  # whether it multiplies one row by every matrix
+    step: Run | None = None  # what a graph is made of, if not of `run`
     steady: bool = True  # whether a call prepares nothing on the host, which no graph could hold
 
     def matrices(self) -> dict[str, nn.Linear]:
@@ -174,16 +176,8 @@ def shrink(built: Built, kind: str) -> int:
 
 
 def as_graph(run: Run) -> Run:
-    """The same kernels, launched at once."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        run()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
-    return graph.replay
+    """The same kernels, launched at once, as steps of answers are."""
+    return record(run, torch.device("cuda", torch.cuda.current_device()))
 
 
 def compiled(run: Run) -> Run:

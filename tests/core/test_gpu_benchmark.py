@@ -8,6 +8,7 @@ from benchmarks import gpu
 from benchmarks.speed import ways
 from benchmarks.speed.device_stages import STAGES, small
 from benchmarks.speed.ways import EAGER, GRAPH, SMALL, Built, Fp8Linear, Int4Linear, why_not
+from harness.recorded import record
 
 ROOF = gpu.Roof(flops=1e12, num_bytes=1e11)
 CPU = torch.device("cpu")
@@ -70,7 +71,7 @@ def test_an_answers_token_is_timed_by_the_kernel_of_few_rows(
         kind(nn.Linear(64, 48))(torch.randn(1, 64))
     monkeypatch.setattr(ways, "kernel_for", lambda device: kernel)
     layer = nn.Linear(64, 48, dtype=torch.bfloat16).requires_grad_(False)
-    x = torch.randn(1, 1, 64, dtype=torch.bfloat16)
+    x = torch.randn(1, 16, 64, dtype=torch.bfloat16)
     exact, found = layer(x).float(), kind(layer)(x).float()
     assert found.shape == exact.shape
     assert 0 < (found - exact).norm() / exact.norm() < largest_error
@@ -112,6 +113,26 @@ def test_what_does_not_fit_or_fails_costs_a_row(monkeypatch: pytest.MonkeyPatch)
     assert list(bench.rows(small(), [("large", full, 1), ("odd", broken, 1)])) == []
     assert bench.skipped["eager: does not fit"] == ["large"]
     assert bench.skipped["eager: no such kernel"] == ["odd"]
+
+
+def test_the_graph_of_an_answer_is_made_of_the_step_that_answers_take(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """On a card. Here a recording on the processor stands for it."""
+    made: list[gpu.Run] = []
+
+    def as_graph(run: gpu.Run) -> gpu.Run:
+        made.append(run)
+        return record(run)
+
+    monkeypatch.setattr(gpu, "as_graph", as_graph)
+    monkeypatch.setattr(gpu, "why_not", lambda way, built, device: None)
+    (stage,) = (stage for stage in STAGES if stage[0] == "LLM: a token of an answer")
+    rows = list(gpu.Bench(CPU, ROOF)._kind(small(), stage, None))
+    assert [row.way for row in rows] == [EAGER, GRAPH]
+    (step,) = made
+    place = step.__self__._places.place
+    assert place.item() - step.__self__.cache.length == 1 + gpu.WARM_UP + gpu.ROUNDS
 
 
 def test_no_compilation_begins_when_the_time_is_up():
