@@ -155,7 +155,7 @@ class VQA(CheckedNode):
         else:
             words = fill_request(QUESTION_REQUEST, question, len(pictures))
             asked = [chat.say("user", words, pictures)]
-        answers = chat_model.answer(asked)
+        answers = chat_model.answer(asked, in_words=True)
         texts = [text for text, _ in answers]
         return io.NodeOutput(texts, [chat for _, chat in answers], ui={"text": texts})
 

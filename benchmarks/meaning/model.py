@@ -80,7 +80,7 @@ class MeaningModel:
         return [
             text
             for part in in_batches(len(chats))
-            for text, _ in self.chat_model.answer(chats[part])
+            for text, _ in self.chat_model.answer(chats[part], in_words=True)
         ]
 
     def plan_edits(

@@ -84,7 +84,8 @@ def caption_pictures(pipeline: Pipeline, job: Job, rows: Sequence[Ready]) -> lis
     """The answer to each row's question about its picture."""
     llm = pipeline.llm
     contexts = [row.context or question_context(llm, row) for row in rows]
-    return generate(llm, contexts, SamplingParams(max_new_tokens=job.max_new_tokens))
+    sampling = SamplingParams(max_new_tokens=job.max_new_tokens)
+    return generate(llm, contexts, sampling, in_words=True)
 
 
 def with_context(llm: LanguageModel, row: Ready) -> Ready:

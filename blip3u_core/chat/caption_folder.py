@@ -140,7 +140,8 @@ def _caption(
         on_token=progress.on_token(len(part)),
         on_cut_off=lambda answer: captions.cut_off.append(names[answer]),
     )
-    answers = asking.answer([Chat().say("user", question, [picture]) for _, picture in part])
+    chats = [Chat().say("user", question, [picture]) for _, picture in part]
+    answers = asking.answer(chats, in_words=True)
     for (index, _), (text, _) in zip(part, answers, strict=True):
         _write(sidecar(files[index]), text)
         captions.texts[files[index].name] = text.strip()

@@ -51,11 +51,11 @@ class ChatModel:
     at_work: Callable[[Sequence[Context], int], AbstractContextManager] = lambda *_: nullcontext()
     on_cut_off: Callable[[int], object] = warn_of_cut_off
 
-    def answer(self, chats: Sequence[Chat]) -> list[tuple[str, Chat]]:
+    def answer(self, chats: Sequence[Chat], in_words: bool = False) -> list[tuple[str, Chat]]:
         """The answer to each chat, which must end with a user turn, and the chat with it.
 
         Answer i is drawn with the seed + i. Several are decoded together, up to a bound. An LLM
-        may say nothing: no check.
+        may say nothing, or ask for a picture at once, but not where it shall answer `in_words`.
         """
         contexts = [chat_context(self.llm, chat) for chat in chats]
         texts: list[str] = []
@@ -70,6 +70,7 @@ class ChatModel:
                     self.on_token,
                     self.prefix_cache,
                     lambda answer, start=start: self.on_cut_off(start + answer),
+                    in_words,
                 )
         turns = (Turn("assistant", literal(text)) for text in texts)
         answered = (chat.add(turn) for chat, turn in zip(chats, turns, strict=True))
@@ -138,13 +139,17 @@ def drawing_context(
 
 
 def ask(
-    chat_model: ChatModel, chat: Chat, question: str, pictures: Sequence[Tensor] = ()
+    chat_model: ChatModel,
+    chat: Chat,
+    question: str,
+    pictures: Sequence[Tensor] = (),
+    in_words: bool = True,
 ) -> tuple[str, Chat]:
     """One question, its pictures before it; the answer, and the chat with both turns.
 
     Users' words in the question are `literal`, as in all that a chat says.
     """
-    return chat_model.answer([chat.say("user", question, pictures)])[0]
+    return chat_model.answer([chat.say("user", question, pictures)], in_words)[0]
 
 
 def _too_long(

@@ -36,7 +36,7 @@ def reason(
     if not prompt.strip():
         raise ValueError("the prompt is empty, expected what to think about. Write it.")
     request = fill_request(REASON_REQUEST, prompt, len(pictures))
-    text, continued = ask(chat_model, chat, request, pictures)
+    text, continued = ask(chat_model, chat, request, pictures, in_words=False)
     try:
         reasoning, caption = split_caption(text)
     except ValueError as error:
@@ -75,9 +75,12 @@ def plan_edits(
     if not instruction.strip():
         raise ValueError("the instruction is empty, expected what to change. Write it.")
     describe = fill_request(DESCRIBE_REQUEST)
-    described = chat_model.answer([chat.say("user", describe, [one]) for one in pictures])
+    chats = [chat.say("user", describe, [one]) for one in pictures]
+    described = chat_model.answer(chats, in_words=True)
     rewrite = fill_request(REWRITE_REQUEST, instruction)
-    rewritten = chat_model.answer([told.say("user", rewrite) for _, told in described])
+    rewritten = chat_model.answer(
+        [told.say("user", rewrite) for _, told in described], in_words=True
+    )
     plans = [
         (source.strip(), target.strip())
         for (source, _), (target, _) in zip(described, rewritten, strict=True)

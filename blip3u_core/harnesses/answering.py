@@ -42,7 +42,7 @@ def answer_all(
 ) -> list[str]:
     """What the model says to each question, decoded together; as `Pipeline.answer` alone."""
     contexts = [_context(pipeline.llm, question) for question in questions]
-    return generate(pipeline.llm, contexts, sampling)
+    return generate(pipeline.llm, contexts, sampling, in_words=True)
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from .model import LanguageModel
 from .prefix_cache import PrefixCache
 from .steps import PAYS, ContextReader, PlainSteps, RecordedSteps
 
+NEVER = -1e9  # a score that is never chosen, and a number all the same: see `TokenChooser.look`
 LOOK_EVERY = 8  # tokens that a GPU writes between two looks of the host
 
 OnToken = Callable[[str, int, int], None]  # (text so far, tokens so far, most tokens)
@@ -29,6 +30,7 @@ def generate(
     on_token: OnToken | None = None,
     prefix_cache: PrefixCache | None = None,
     on_cut_off: Callable[[int], object] | None = None,
+    in_words: bool = False,
 ) -> list[str]:
     """The texts that the language model writes behind each context, decoded together.
 
@@ -41,6 +43,7 @@ def generate(
             raise to cancel.
         prefix_cache: dialogues read before, used and added to when there is one context.
         on_cut_off: called with the number of each answer that did not end by itself.
+        in_words: no answer is empty: its first token is neither an end nor `[IMG]`.
 
     Raises: ValueError for an empty context or one longer than the model can read.
     """
@@ -54,7 +57,8 @@ def generate(
     def would_draw(ids: list[int]) -> bool:
         return ids[-1] == llm.tokenizer.img_token_id
 
-    written = generate_tokens(llm, contexts, sampling, show, prefix_cache, would_draw)
+    unwanted = sorted({*llm.eos_token_ids, llm.tokenizer.img_token_id}) if in_words else ()
+    written = generate_tokens(llm, contexts, sampling, show, prefix_cache, would_draw, unwanted)
     texts = [llm.tokenizer.decode(ids) for ids in written]
     if on_token is not None:
         on_token("\n\n".join(texts), sampling.max_new_tokens, sampling.max_new_tokens)
@@ -80,11 +84,13 @@ def generate_tokens(
     on_token: Callable[[list[list[int]], int, int], None] | None = None,
     prefix_cache: PrefixCache | None = None,
     stop: Callable[[list[int]], bool] | None = None,
+    never_first: Sequence[int] = (),
 ) -> list[list[int]]:
     """The token ids of each answer, without the end token.
 
     Args:
         stop: says of an answer's tokens so far whether it shall end with the last of them.
+        never_first: tokens with which no answer begins.
     """
     for context in contexts:
         check_length(llm, context, 1)
@@ -95,6 +101,8 @@ def generate_tokens(
     stride = min(look_every(llm), total)
     chooser = TokenChooser(llm, contexts, sampling, stride)
     logits = llm.logits(reader.read_contexts())
+    if never_first:
+        logits[:, torch.tensor(never_first, device=logits.device)] = NEVER
     chooser.draw_ahead(stride)  # while a GPU reads the contexts
     steps: PlainSteps | RecordedSteps = PlainSteps(reader, chooser, chooser.choose(logits))
     record, done, count, chosen = recorder_for(llm), 0, stride, 1

@@ -144,3 +144,17 @@ def test_only_a_processor_looks_at_each_token(
 ) -> None:
     monkeypatch.setattr(llm, "device", torch.device(device))
     assert generating.look_every(llm) == stride
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_an_answer_in_words_is_never_empty(
+    llm: LanguageModel, monkeypatch: pytest.MonkeyPatch, temperature: float
+) -> None:
+    """A model that would end, or draw, at once has its likeliest word asked for instead."""
+    silent = torch.zeros(llm.config.vocab_size)
+    silent[[*llm.eos_token_ids, llm.tokenizer.img_token_id]] = 1e4
+    scores = LanguageModel.logits
+    monkeypatch.setattr(LanguageModel, "logits", lambda *given: scores(*given) + silent)
+    sampling = SamplingParams(max_new_tokens=5, temperature=temperature)
+    assert generate(llm, contexts(llm), sampling) == ["", "", ""]
+    assert all(generate(llm, contexts(llm), sampling, in_words=True))
