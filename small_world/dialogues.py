@@ -276,7 +276,7 @@ MIX = {
     "leaning": 18.0,
     "phrase_caption": 16.0,
     "phrase_edit": 26.0,
-    "phrase_question": 16.0,
+    "phrase_question": 26.0,
     "phrase_talk": 36.0,
 }
 

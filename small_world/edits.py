@@ -54,6 +54,7 @@ class Edit:
     """An instruction that leads from `source` to `target`.
 
     `where` are its words for a new place that only another object tells: "left of the star".
+    `clauses` are cells that change with the words that say so, where others say something else.
     """
 
     kind: str
@@ -61,17 +62,31 @@ class Edit:
     source: Scene
     target: Scene
     where: str = ""
+    clauses: Names = ()
 
     @property
     def names(self) -> Names:
-        """The cell that `where` means, with these words."""
+        """The cell that `where` means, with these words, and the clauses."""
         taken = {thing.cell for thing in self.source.objects}
         new = [3 * o.row + o.col for o in self.target.objects if o.cell not in taken]
-        return tuple((cell, self.where) for cell in new if self.where)
+        return (*((cell, self.where) for cell in new if self.where), *self.clauses)
 
 
 def change(scene: Scene, old: Object, new: Object) -> Scene:
     return scene.with_objects(tuple(new if o is old else o for o in scene.objects))
+
+
+def span(text: str, *parts: str) -> str:
+    """The stretch of the text that holds all these parts."""
+    start = min(text.find(part) for part in parts)
+    return text[start : max(text.find(part) + len(part) for part in parts)]
+
+
+def clauses(text: str, *said: tuple[Object, str, str]) -> Names:
+    """For objects, what they are called and what becomes of them: where the text says so."""
+    if len({how for _, _, how in said}) < len(said):
+        return ()  # one word for both would be found in the wrong place
+    return tuple((3 * o.row + o.col, span(text, it, how)) for o, it, how in said)
 
 
 def free_cells(scene: Scene) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from blip3u_core.language.prompt import INSTRUCTION_REQUEST, PICTURE
-from small_world.edits import Edit, change, free_cells
+from small_world.edits import Edit, change, clauses, free_cells
 from small_world.free_edits import REMOVALS, clear, named, politely
 from small_world.language import join_list, plural, with_article
 from small_world.more_objects import add_more, shortly
@@ -109,10 +109,10 @@ def two_recolors(rng: random.Random, scene: Scene) -> Edit | None:
     text = f"{verb} {names[0]} {words[0]}{link}{names[1]} {words[1]}"
     if rng.random() < 0.25:
         text = f"{names[0]} should be {words[0]} and {names[1]} {words[1]}"
-    first = changed(scene, [a], text, color=colors[0])
-    return Edit(
-        "group", politely(rng, text), scene, change(first.target, b, replace(b, color=colors[1]))
-    )
+    half = changed(scene, [a], text, color=colors[0])
+    target = change(half.target, b, replace(b, color=colors[1]))
+    said = clauses(text, (a, names[0], words[0]), (b, names[1], words[1]))
+    return Edit("group", politely(rng, text), scene, target, clauses=said)
 
 
 def keep_only(rng: random.Random, scene: Scene) -> Edit | None:
@@ -316,4 +316,4 @@ def group_edit_sample(rng: random.Random, split: str = "train") -> Sample:
     asked = user(INSTRUCTION_REQUEST, edit.instruction, scene)
     if rng.random() < 0.3:
         asked = Turn("user", PICTURE + edit.instruction, (scene,))
-    return dialogue_sample("edit", [asked], edit.target)
+    return dialogue_sample("edit", [asked], edit.target, edit.names)

@@ -191,7 +191,8 @@ def edit_step(rng: random.Random, talk: Talk, split: str) -> Step:
     talk.it = meant_by_it(edit.target if several else edit.source, edit.target)
     talk.scenes.append(edit.target)
     anew = edit.kind == "clear"
-    return Step("edit", say(edit.instruction), drawing("", edit.target), edit.target, anew=anew)
+    answer = drawing("", edit.target)
+    return Step("edit", say(edit.instruction), answer, edit.target, edit.names, anew)
 
 
 def fresh_step(rng: random.Random, talk: Talk, split: str, forms: tuple[str, ...]) -> Step:

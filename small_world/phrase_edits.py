@@ -1,13 +1,13 @@
 """One wish in the words of the phrase book. For training alone; no held-out edit samples here."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from small_world.called import called
-from small_world.edits import STEPS, Edit, change, edit_scene, free_cells
+from small_world.edits import STEPS, Edit, change, clauses, edit_scene, free_cells
 from small_world.group_edits import changed
-from small_world.language import with_article
+from small_world.language import Names, with_article
 from small_world.layout import USUAL
 from small_world.phrases import phrase
 from small_world.wordings import RELATIONS_SAID, color_word, place_words, size_word
@@ -135,6 +135,16 @@ def change_all(rng: random.Random, scene: Scene) -> Edit | None:
     return changed(scene, scene.objects, text, size=size)
 
 
+def clauses_of(edits: Sequence[Edit]) -> Names:
+    """For every cell that one wish after the other changes, the words of the last that does."""
+    found: dict[int, str] = {}
+    for edit in edits:
+        changed = set(edit.source.objects) ^ set(edit.target.objects)
+        words = edit.instruction.rstrip(".!?")
+        found |= dict.fromkeys((3 * thing.row + thing.col for thing in changed), words)
+    return tuple(found.items())
+
+
 def recolor_two(rng: random.Random, scene: Scene) -> Edit | None:
     if len(scene.objects) < 2:
         return None
@@ -144,7 +154,9 @@ def recolor_two(rng: random.Random, scene: Scene) -> Edit | None:
     words |= {"other": called(rng, scene, b), "color2": color_word(rng, second)}
     text, _ = phrase(rng, "edits", "recolor_two", **words)
     half = change(scene, a, replace(a, color=first))
-    return Edit("group", text, scene, change(half, b, replace(b, color=second)))
+    target = change(half, b, replace(b, color=second))
+    said = clauses(text, (a, words["it"], words["color"]), (b, words["other"], words["color2"]))
+    return Edit("group", text, scene, target, clauses=said)
 
 
 def same_color(rng: random.Random, scene: Scene) -> Edit | None:

@@ -10,7 +10,7 @@ from blip3u_core.language.prompt import INSTRUCTION_REQUEST, PICTURE
 from small_world.edits import Edit
 from small_world.group_edits import TRIES
 from small_world.joined_captions import with_looks
-from small_world.phrase_edits import about, clear, one_wish
+from small_world.phrase_edits import about, clauses_of, clear, one_wish
 from small_world.phrase_several import several_wishes
 from small_world.phrases import phrase
 from small_world.samples import Sample, Turn, dialogue_sample, user
@@ -35,7 +35,8 @@ def two_wishes(rng: random.Random, scene: Scene) -> Edit | None:
     if first.where or second.where:
         return None
     halves = {"first": first.instruction.rstrip(".!?"), "second": second.instruction}
-    return Edit("group", phrase(rng, "edits", "then", **halves)[0], scene, second.target)
+    text, parts = phrase(rng, "edits", "then", **halves)[0], clauses_of((first, second))
+    return Edit("group", text, scene, second.target, clauses=parts)
 
 
 def any_wish(rng: random.Random, scene: Scene) -> Edit | None:
@@ -57,10 +58,10 @@ def phrase_edit(rng: random.Random, scene: Scene, split: str = "any") -> Edit:
     return clear(rng, scene)
 
 
-def likened_scene(rng: random.Random, split: str) -> Scene:
-    """A scene; in two of five its objects share a shape, a colour or a size."""
+def likened_scene(rng: random.Random, split: str, count: int | None = None) -> Scene:
+    """A scene of `count` objects; in two of five they share a shape, a colour or a size."""
     while True:
-        scene = sample_scene(rng, split)
+        scene = sample_scene(rng, split, count)
         if rng.random() < 0.4:
             trait = rng.choice(("shape", "color", "size"))
             scene = with_looks(scene, **{trait: getattr(scene.objects[0], trait)})

@@ -11,7 +11,7 @@ from small_world.names import references
 from small_world.phrase_orders import likened_scene
 from small_world.phrases import phrase
 from small_world.questions import Question, cell_of, fitting, reply, yes_no, yes_no_of_cell
-from small_world.samples import Sample, dialogue_sample, user
+from small_world.samples import Sample, Turn, dialogue_sample, user
 from small_world.wordings import RELATIONS_SAID, as_typed, color_word, place_words
 from small_world.world import (
     BACKGROUNDS,
@@ -244,8 +244,8 @@ def listed(rng: random.Random, scene: Scene) -> Question:
 
 OF_ONE = (color, color, color, size, place, place)
 OF_SCENE: dict[Callable[[random.Random, Scene], Question | None], float] = {
-    shape: 3, bigger: 2, count: 6, there: 5, at: 3, pair: 7, setting: 4, anything: 1, listed: 3,
-    extreme: 2, beside_it: 2, of_all: 4, of_the_one: 2,
+    shape: 3, bigger: 2, count: 9, there: 5, at: 3, pair: 7, setting: 4, anything: 1, listed: 3,
+    extreme: 2, beside_it: 2, of_all: 5, of_the_one: 2,
 }  # fmt: skip
 OF_NOTHING = (count, there, setting, setting, anything, listed)
 
@@ -271,7 +271,8 @@ def phrase_question(rng: random.Random, scene: Scene) -> Question:
 
 def phrase_question_sample(rng: random.Random, split: str = "train") -> Sample:
     """One to three questions about a picture; the later ones bring none."""
-    scene, turns = likened_scene(rng, split), []
+    scene = likened_scene(rng, split, 3 if rng.random() < 0.4 else None)  # three are hard to count
+    turns: list[Turn] = []
     if rng.random() < 0.07:
         scene = Scene(rng.choice(tuple(BACKGROUNDS)), ())
     for number in range(rng.choice((1, 2, 3))):

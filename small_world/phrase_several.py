@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from small_world.called import called, several
-from small_world.edits import Edit, change
+from small_world.edits import Edit, change, clauses
 from small_world.group_edits import changed, without
 from small_world.language import plural, with_article
 from small_world.phrase_edits import (
     SIZE_KIND,
     about,
+    clauses_of,
     look_said,
     one_wish,
     other_size,
@@ -75,9 +76,9 @@ def swap_two(rng: random.Random, scene: Scene) -> Edit | None:
 
 def each(rng: random.Random, scene: Scene) -> Edit:
     """ "the star red, the ring small"."""
+    things = rng.sample(scene.objects, 2)
     target, words = scene, {}
-    for thing, slot, how in zip(rng.sample(scene.objects, 2), ("it", "other"), ("how", "how2"),
-                                strict=True):  # fmt: skip
+    for thing, slot, how in zip(things, ("it", "other"), ("how", "how2"), strict=True):
         words[slot] = called(rng, scene, thing)
         if rng.random() < 0.5:
             look = {"color": rng.choice([c for c in COLORS if c != thing.color])}
@@ -86,19 +87,24 @@ def each(rng: random.Random, scene: Scene) -> Edit:
             look = {"size": other_size(thing)}
             words[how] = look["size"]
         target = change(target, thing, replace(thing, **look))
-    return Edit("group", said(rng, "each", **words), scene, target)
+    text = said(rng, "each", **words)
+    a, b = things
+    parts = clauses(text, (a, words["it"], words["how"]), (b, words["other"], words["how2"]))
+    return Edit("group", text, scene, target, clauses=parts)
 
 
 def three_wishes(rng: random.Random, scene: Scene) -> Edit | None:
-    orders, now = [], scene
+    edits, now = [], scene
     for _ in range(3):
         edit = one_wish(rng, now)
         if edit is None or edit.kind in ("clear", "keep") or edit.where or not edit.target.objects:
             return None
-        orders.append(edit.instruction.rstrip(".!?"))
+        edits.append(edit)
         now = edit.target
+    orders = [edit.instruction.rstrip(".!?") for edit in edits]
     text = said(rng, "three", **dict(zip(("first", "second", "third"), orders, strict=True)))
-    return Edit("group", text, scene, now) if now != scene else None
+    parts = clauses_of(edits)
+    return Edit("group", text, scene, now, clauses=parts) if now != scene else None
 
 
 def corrected(rng: random.Random, scene: Scene) -> Edit | None:

@@ -76,9 +76,14 @@ def remove_it(rng: random.Random, talk: PhraseTalk) -> Edit:
 
 
 def reshape_it(rng: random.Random, talk: PhraseTalk) -> Edit:
-    shape = rng.choice([s for s in SHAPES if s != talk.it.shape])
-    text = follow(rng, "replace", new=with_article(shape))
-    return edit_of(talk.scene, talk.it, replace(talk.it, shape=shape), text)
+    """Another shape, perhaps in another colour; a colour that is not said stays."""
+    color, shape = talk.it.color, rng.choice([s for s in SHAPES if s != talk.it.shape])
+    words = shape
+    if rng.random() < 0.3:
+        color = rng.choice([c for c in COLORS if c != color])
+        words = f"{color_word(rng, color)} {shape}"
+    text = follow(rng, "replace", new=with_article(words))
+    return edit_of(talk.scene, talk.it, replace(talk.it, shape=shape, color=color), text)
 
 
 def move_it(rng: random.Random, talk: PhraseTalk) -> Edit:
@@ -240,7 +245,8 @@ def edit_step(rng: random.Random, talk: PhraseTalk, split: str) -> Step:
     talk.scenes.append(edit.target)
     talk.last, talk.undone = edit, False
     anew = edit.kind == "clear"
-    return Step("edit", say(edit.instruction), drawing("", edit.target), edit.target, anew=anew)
+    answer = drawing("", edit.target)
+    return Step("edit", say(edit.instruction), answer, edit.target, edit.names, anew)
 
 
 def undo_step(rng: random.Random, talk: PhraseTalk) -> Step:
@@ -273,6 +279,15 @@ def draw_step(rng: random.Random, talk: PhraseTalk, split: str) -> Step:
     return Step("draw", say(text), answer, caption.scene, caption.names, anew=True)
 
 
+def ask_step(rng: random.Random, talk: PhraseTalk) -> Step:
+    """A question; the one object that it was about is "it" then."""
+    question = phrase_question(rng, talk.scene)
+    about = [o for o in talk.scene.objects if 3 * o.row + o.col == question.about]
+    if about and question.answer not in ("yes", "no", talk.scene.background):
+        talk.it, talk.trait = about[0], ""
+    return Step("ask", say(question.text), reply(question))
+
+
 def chat_step(rng: random.Random) -> Step:
     kind = rng.choice(tuple(ANSWERS))
     text = phrase(rng, "talk", kind)[0]
@@ -298,8 +313,7 @@ def phrase_steps(rng: random.Random, split: str, length: int) -> list[Step]:
         elif kind == "draw" or not talk.scenes:
             steps.append(draw_step(rng, talk, split))
         elif kind == "ask":
-            question = phrase_question(rng, talk.scene)
-            steps.append(Step("ask", say(question.text), reply(question)))
+            steps.append(ask_step(rng, talk))
         elif kind == "edit":
             steps.append(edit_step(rng, talk, split))
         elif len(talk.scenes) > 1:

@@ -112,7 +112,7 @@ def test_articles_fit_the_word_that_follows():
 @pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 def test_edits_of_the_book_change_the_picture(make):
     rng, found = random.Random(make.__name__), 0
-    for _ in range(200):
+    for _ in range(60):
         edit = make(rng, sample_scene(rng, "any", rng.choice((2, 3))))
         if edit is None:
             continue
@@ -128,19 +128,19 @@ def test_edits_of_the_book_change_the_picture(make):
             phrase_several.change_group, phrase_several.corrected, phrase_several.instead,
             phrase_several.meant_other, phrase_several.swap_two,
         )  # fmt: skip
-    assert found > 20
+    assert found > 5
 
 
 @pytest.mark.parametrize("make", phrase_edits.OF_ONE, ids=lambda make: make.__name__)
 def test_an_edit_of_it_leaves_the_other_object_alone(make):
     rng, found = random.Random(make.__name__), 0
-    for _ in range(100):
+    for _ in range(50):
         edit = make(rng, PAIR, RING, "it")
         if edit is not None and edit.target != PAIR:
             assert STAR in edit.target.objects
             assert RING not in edit.target.objects
             found += 1
-    assert found > 20
+    assert found > 10
 
 
 def test_two_wishes_are_one_after_the_other():
@@ -156,7 +156,7 @@ def test_two_wishes_are_one_after_the_other():
 @pytest.mark.parametrize("form", phrase_captions.FORMS, ids=lambda form: form.__name__)
 def test_captions_of_the_book_say_what_their_scene_shows(form):
     rng, found = random.Random(form.__name__), 0
-    for _ in range(300):
+    for _ in range(100):
         scene = sample_scene(rng, "train", rng.choice(phrase_captions.FORMS[form]))
         caption = phrase_captions.form_caption(rng, form, scene)
         if caption is None:
@@ -167,7 +167,7 @@ def test_captions_of_the_book_say_what_their_scene_shows(form):
         assert said == colors or (form is phrase_captions.corrected and said <= colors)
         assert all(words in caption.text for _, words in caption.names), caption
         found += 1
-    assert found > 50
+    assert found > 15
 
 
 def test_the_first_of_a_relation_may_be_named_second():
@@ -186,7 +186,7 @@ def test_the_first_of_a_relation_may_be_named_second():
 
 def test_questions_of_the_book_are_true():
     rng = random.Random(5)
-    for _ in range(1500):
+    for _ in range(500):
         scene = sample_scene(rng, "any")
         question = phrase_question(rng, scene)
         if question.answer in ("yes", "no"):
@@ -198,6 +198,24 @@ def test_questions_of_the_book_are_true():
             hidden = thing.color if question.answer == thing.color else "."
             alone = re.findall(r"\w+", question.text.lower())
             assert hidden not in alone or any(c in alone for c in COLOR_OF if c != hidden)
+
+
+def test_a_clause_names_the_cells_that_it_changes():
+    rng, found = random.Random(11), 0
+    for make in (phrase_edits.recolor_two, phrase_several.each, phrase_orders.two_wishes,
+                 phrase_several.three_wishes) * 60:  # fmt: skip
+        edit = make(rng, PAIR)
+        if edit is None or not edit.clauses:
+            continue
+        found += 1
+        text = edit.instruction.lower()
+        assert all(words in text for _, words in edit.clauses), edit
+        changed = set(edit.source.objects) ^ set(edit.target.objects)
+        assert {3 * o.row + o.col for o in changed} <= {cell for cell, _ in edit.clauses}
+    assert found > 60
+    edit = phrase_several.each(random.Random(12), PAIR)
+    (_, first), (_, second) = edit.clauses
+    assert first != second
 
 
 def test_it_is_what_the_talk_was_about():
