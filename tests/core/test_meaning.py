@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.meaning import by_hand, edits, rows
-from benchmarks.meaning.__main__ import CAPTION_ROWS, markdown_table, shares
+from benchmarks.meaning.__main__ import markdown_table
 from benchmarks.meaning.contact_sheet import Card, contact_sheet
 from benchmarks.meaning.converse import converse, single_turns
 from benchmarks.meaning.edits import GROUPS, tells
+from benchmarks.meaning.jobs import CAPTION_ROWS, shares
 from benchmarks.meaning.rates import Rate
 from benchmarks.meaning.rows import Report
 from blip3u_core.language.prompt import DRAWN_PICTURE

@@ -1,13 +1,16 @@
 """The benchmarks that need a host run at their smallest size; what they count must hold."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from benchmarks import decoder_quality
 from benchmarks.speed import conversation, decode, host_import, memory, quantized_stages, reuse
 from benchmarks.speed.in_host import call_in_host
-from harness.comfy import RANDOM_TINY, Host
+from harness.comfy import RANDOM_TINY, REPOSITORY, Host
 
 
 def text_to_image() -> reuse.Graph:
@@ -88,3 +91,15 @@ def test_what_quantised_stages_lose_is_measured_in_the_host() -> None:
     for line in small:
         errors = [float(cell) for cell in line.split("|")[3:7]]
         assert all(0 < error < 0.2 for error in errors), line
+
+
+def test_the_meaning_table_is_shared_out_among_processes(tmp_path: Path) -> None:
+    """As the documents say it: functions of a package's `__main__` are not found there."""
+    table = tmp_path / "table.md"
+    small = ["--jobs", "2", "--cases", "1", "--steps", "1", "--decoder-steps", "1"]
+    command = [sys.executable, "-m", "benchmarks.meaning", *small, "--table", str(table)]
+    command += ["--rows", "questions", "reconstruction"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = table.read_text()
+    assert rows.index("VQA: color") < rows.index("keeps the scene")
