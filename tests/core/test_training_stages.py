@@ -11,7 +11,8 @@ from blip3u_core.language.prompt import INSTRUCTION_REQUEST, QUESTION_REQUEST
 from small_world.samples import assistant, dialogue_sample, user
 from small_world.world import Object, Scene
 from training import llm, llm_data, tower, unet, vae, vision_encoder
-from training.common import Run, Schedule, StepRng, write_safetensors
+from training.average import average
+from training.common import Run, Schedule, StepRng, read_safetensors, write_safetensors
 from training.muon import Muon
 from training.scenes import render_batch, sample_scenes
 
@@ -195,3 +196,16 @@ def test_language_batches_share_one_prefix(runs: Path):
         with_prefix[shared.queries], without[whole.queries], rtol=1e-4, atol=1e-4
     )
     torch.testing.assert_close(with_prefix[shared.pads], without[whole.pads], rtol=1e-4, atol=1e-4)
+
+
+def test_the_mean_of_two_exports_is_between_them(tmp_path):
+    before, after = tmp_path / "before.safetensors", tmp_path / "after.safetensors"
+    write_safetensors({"a": torch.zeros(3), "b": torch.ones(2).half()}, before, {})
+    write_safetensors({"a": torch.ones(3), "b": torch.ones(2).half()}, after, {})
+    average(after, before, 0.25)
+    mean = read_safetensors(after)
+    assert mean["a"].tolist() == [0.25] * 3
+    assert mean["b"].dtype == torch.float16
+    write_safetensors({"a": torch.ones(4)}, before, {})
+    with pytest.raises(ValueError, match="differ in 2 tensors"):
+        average(after, before)
