@@ -7,7 +7,16 @@ from dataclasses import replace
 
 from small_world.free_captions import Named
 from small_world.joined_captions import joined_caption, with_looks
-from small_world.language import NUMBERS, Caption, ObjectWish, Wish, plural, settle, with_article
+from small_world.language import (
+    NUMBERS,
+    OPPOSITE,
+    Caption,
+    ObjectWish,
+    Wish,
+    plural,
+    settle,
+    with_article,
+)
 from small_world.phrases import phrase
 from small_world.samples import Sample, caption_sample, dialogue_sample, user
 from small_world.wordings import (
@@ -97,22 +106,19 @@ def several(rng: random.Random, scene: Scene) -> Said | None:
 
 
 def related(rng: random.Random, scene: Scene) -> Said | None:
-    """The first of the text may be either of the two."""
+    """ "a star above a ring", or "a ring, and above it a star"; either may be named first."""
     found = several_looks(rng, scene)
     if found is None:
         return None
-    (a, wish_a, words_a), (b, wish_b, words_b) = found
+    (a, _, words_a), (b, _, words_b) = found
+    kind = rng.choice(("relation", "relation", "under_it"))
     relation = rng.choice(relations(a, b))
-    slots = {"thing": words_a, "thing2": words_b, "relation": rng.choice(RELATIONS_SAID[relation])}
-    text, _ = phrase(rng, "draw", "relation", **slots)
+    said = relation if kind == "relation" else OPPOSITE[relation]  # of the second, to the first
+    slots = {"thing": words_a, "thing2": words_b, "relation": rng.choice(RELATIONS_SAID[said])}
+    text, _ = phrase(rng, "draw", kind, **slots)
     if text.find(words_a) > text.find(words_b):
-        opposite = next(r for r in relations(b, a) if is_opposite(r, relation))
-        return text, [(b, wish_b, words_b), (a, wish_a, words_a)], opposite, False
-    return text, [(a, wish_a, words_a), (b, wish_b, words_b)], relation, False
-
-
-def is_opposite(a: str, b: str) -> bool:
-    return {a, b} in ({"left of", "right of"}, {"above", "below"})
+        return text, found[::-1], OPPOSITE[relation], False
+    return text, found, relation, False
 
 
 def two_placed(rng: random.Random, scene: Scene) -> Said | None:
@@ -202,21 +208,6 @@ def one_each(rng: random.Random, scene: Scene) -> Said | None:
     return text, in_order(text, named), None, False
 
 
-def under_it(rng: random.Random, scene: Scene) -> Said | None:
-    """ "a star, and below it a ring": the second from the first."""
-    found = several_looks(rng, scene)
-    if found is None:
-        return None
-    (a, wish_a, words_a), (b, wish_b, words_b) = found
-    relation = rng.choice(relations(b, a))
-    of = rng.choice(RELATIONS_SAID[relation])
-    text, _ = phrase(rng, "draw", "under_it", thing=words_a, relation=of, thing2=words_b)
-    of_a = next(r for r in relations(a, b) if is_opposite(r, relation))
-    if text.find(words_a) > text.find(words_b):
-        return text, [(b, wish_b, words_b), (a, wish_a, words_a)], relation, False
-    return text, [(a, wish_a, words_a), (b, wish_b, words_b)], of_a, False
-
-
 def big_small(rng: random.Random, scene: Scene) -> Said:
     """ "a big star and a small one"."""
     first = scene.objects[0]
@@ -236,9 +227,9 @@ def big_small(rng: random.Random, scene: Scene) -> Said:
 FORMS: dict[Callable[[random.Random, Scene], Said | None], tuple[int, ...]] = {
     one: (1,), one_placed: (1,), several: (2, 2, 3), related: (2,), two_placed: (2,),
     alike: (2, 2, 3), corrected: (1,), not_size: (1,), pair_color: (2,), twins_and: (3,),
-    one_each: (2,), under_it: (2,), big_small: (2,),
+    one_each: (2,), big_small: (2,),
 }  # fmt: skip
-WEIGHTS = (4, 6, 4, 5, 4, 3, 2, 1, 2, 3, 2.5, 3, 2)
+WEIGHTS = (4, 6, 4, 8, 4, 3, 2, 1, 2, 3, 2.5, 2)
 
 
 def framed(rng: random.Random, text: str) -> str:
