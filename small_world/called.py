@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from small_world.free_edits import named
 from small_world.language import plural
 from small_world.wordings import place_words
-from small_world.world import Object, Scene
+from small_world.world import COLORS, SHAPES, SIZES, Object, Scene
 
 MORE = {"big": ("bigger", "larger", "big"), "small": ("smaller", "little", "small")}
 MOST = {"big": ("biggest", "largest", "big"), "small": ("smallest", "tiniest", "small")}
@@ -20,67 +20,112 @@ SIDES = {  # (row or column, whether it is the first): words before the noun, wo
     ("row", False): (("lower", "bottom"), ("the one at the bottom", "the one below")),
 }
 NOUNS = ("one", "one", "thing", "object", "shape")
+MANY = ("things", "objects", "shapes", "ones")
 
 
-def by_side(rng: random.Random, things: Sequence[Object], thing: Object, noun: str) -> list[str]:
-    """Where it alone is furthest to a side of these things."""
+def by_side(things: Sequence[Object], thing: Object, noun: str) -> list[str]:
+    """Where it alone is furthest to a side of these things: "the left star", "the one below"."""
     found = []
     for (line, first), (adjectives, whole) in SIDES.items():
         lines = sorted(getattr(o, line) for o in things)
         if not first:
             lines.reverse()
         if getattr(thing, line) == lines[0] != lines[1]:
-            found.append(f"the {rng.choice(adjectives)} {noun}")
+            found += [f"the {adjective} {noun}" for adjective in adjectives]
             found += whole if noun in NOUNS else ()
     return found
 
 
-def by_size(rng: random.Random, things: Sequence[Object], thing: Object, noun: str) -> list[str]:
+def by_size(things: Sequence[Object], thing: Object, noun: str) -> list[str]:
     """Where it alone is big, or small, of these things."""
     if [o.size for o in things].count(thing.size) > 1:
         return []
     words = MORE if len(things) == 2 else MOST
-    return [f"the {rng.choice(words[thing.size])} {noun}"]
+    return [f"the {word} {noun}" for word in words[thing.size]]
+
+
+def by_looks(scene: Scene, thing: Object) -> list[list[str]]:
+    """All names of an object that do not say its place, those of one way together."""
+    found = []
+    alike = [o for o in scene.objects if o.shape == thing.shape]
+    for things, nouns in ((scene.objects, NOUNS), (alike, (thing.shape,))):
+        if len(things) > 1:
+            for way in (by_side, by_size):
+                found.append([name for noun in nouns for name in way(things, thing, noun)])
+    if [o.color for o in scene.objects].count(thing.color) == 1:
+        found.append([f"the {thing.color} {noun}" for noun in NOUNS])
+    return [names for names in found if names]
 
 
 def called(rng: random.Random, scene: Scene, thing: Object) -> str:
     """A name that means this object alone, or "it" where it is."""
     if len(scene.objects) == 1 or rng.random() < 0.5:
         return named(rng, scene, thing)
-    noun = rng.choice(NOUNS)
-    found = by_side(rng, scene.objects, thing, noun) + by_size(rng, scene.objects, thing, noun)
-    alike = [o for o in scene.objects if o.shape == thing.shape]
-    if len(alike) > 1:
-        found += by_side(rng, alike, thing, thing.shape) + by_size(rng, alike, thing, thing.shape)
-    if [o.color for o in scene.objects].count(thing.color) == 1:
-        found += [f"the {thing.color} {noun}"] * 2
     where = place_words(rng, *thing.cell)
-    found.append(f"{rng.choice(('the one', 'the thing', 'the object', 'what is'))} {where}")
-    return rng.choice(found)
+    by_place = f"{rng.choice(('the one', 'the thing', 'the object', 'what is'))} {where}"
+    return rng.choice([*map(rng.choice, by_looks(scene, thing)), by_place])
+
+
+def groups(scene: Scene) -> list[tuple[list[str], list[Object]]]:
+    """Names of two or three of the objects: "both stars", "everything red", "all of them"."""
+    if len(scene.objects) < 2:
+        return []
+    found = [(every(len(scene.objects)), list(scene.objects))]
+    for trait in ("shape", "color", "size"):
+        for value in dict.fromkeys(getattr(o, trait) for o in scene.objects):
+            things = [o for o in scene.objects if getattr(o, trait) == value]
+            if len(things) > 1:
+                nouns = [f"{value} {word}" for word in MANY]
+                nouns = [plural(value)] if trait == "shape" else nouns
+                names = [name for noun in nouns for name in grouped(noun, len(things))]
+                if trait != "shape":
+                    names += [f"everything {value}", f"everything that is {value}"]
+                found.append((names, things))
+    return found
+
+
+def every(count: int) -> list[str]:
+    words = ["all of them", "everything", "all the objects", "all the shapes", "them all"]
+    two = ["both", "both of them", "the two", "them both", "the two of them"]
+    return words + two if count == 2 else words
+
+
+def grouped(noun: str, count: int) -> list[str]:
+    words = [f"the {noun}", f"all the {noun}", f"all {noun}"]
+    two = [f"both {noun}", f"the two {noun}", f"both of the {noun}"]
+    return words + two if count == 2 else words
 
 
 def several(rng: random.Random, scene: Scene) -> tuple[str, list[Object]] | None:
-    """Words for two or three of the objects, and which they are: "both stars", "everything red"."""
-    if len(scene.objects) < 2:
+    """One of these names and what it means; None where there is no group."""
+    found = groups(scene)
+    if not found:
         return None
-    trait = rng.choice(("shape", "shape", "color", "color", "size", "size", "all"))
-    if trait == "all":
-        words = ["all of them", "everything", "all the objects", "all the shapes", "them all"]
-        if len(scene.objects) == 2:
-            words = ["both", "both of them", "the two", "them both", "the two of them", *words]
-        return rng.choice(words), list(scene.objects)
-    value = getattr(rng.choice(scene.objects), trait)
-    things = [o for o in scene.objects if getattr(o, trait) == value]
-    if len(things) < 2:
-        return None
-    things_word = rng.choice(("things", "objects", "shapes", "ones"))
-    noun = {"shape": plural(value), "color": f"{value} {things_word}",
-            "size": f"{value} {things_word}"}[trait]  # fmt: skip
-    words = [f"the {noun}", f"all the {noun}", f"all {noun}"]
-    if len(things) == 2:
-        words += [f"both {noun}", f"the two {noun}", f"both of the {noun}"]
-    if trait == "color":
-        words += [f"everything {value}", f"everything that is {value}"]
-    if trait == "size":
-        words += [f"everything {value}"]
-    return rng.choice(words), things
+    names, things = rng.choice(found[1:] if found[1:] and rng.random() < 0.75 else found)
+    return rng.choice(names), things
+
+
+def all_names(scene: Scene) -> dict[str, tuple[Object, ...]]:
+    """Every name above with what it means, longer ones first."""
+    names = {"it": scene.objects} if len(scene.objects) == 1 else {}
+    for thing in scene.objects:
+        names |= {name: (thing,) for way in by_looks(scene, thing) for name in way}
+    for words, things in groups(scene):
+        names |= dict.fromkeys(words, tuple(things))
+    return names
+
+
+def every_name() -> list[str]:
+    """All that `all_names` may say of any scene, longer ones first."""
+    adjectives = {*COLORS, *(word for line in SIDES.values() for word in line[0])}
+    adjectives |= {word for words in (*MORE.values(), *MOST.values()) for word in words}
+    found = {f"the {word} {noun}" for word in adjectives for noun in (*NOUNS, *SHAPES)}
+    found |= {"it", *(name for line in SIDES.values() for name in line[1]), *every(2)}
+    found |= {name for shape in SHAPES for name in grouped(plural(shape), 2)}
+    for look in (*COLORS, *SIZES):
+        found |= {name for word in MANY for name in grouped(f"{look} {word}", 2)}
+        found |= {f"everything {look}", f"everything that is {look}"}
+    return sorted(found, key=len, reverse=True)
+
+
+EVERY_NAME = every_name()

@@ -20,7 +20,16 @@ from small_world.questions import (
 )
 from small_world.samples import Sample, dialogue_sample, user
 from small_world.wordings import SCENE_WORDS, as_typed, color_word, size_word
-from small_world.world import BACKGROUNDS, COLORS, PLACES, SHAPES, SIZES, Scene, sample_scene
+from small_world.world import (
+    BACKGROUNDS,
+    COLORS,
+    PLACES,
+    SHAPES,
+    SIZES,
+    Object,
+    Scene,
+    sample_scene,
+)
 
 DRAWN = ("what did you draw?", "what have you drawn?", "what is it now?", "what is in it now?",
          "what is left?", "what is left in the picture?", "what is there now?",
@@ -112,6 +121,11 @@ def count_freely(rng: random.Random, scene: Scene) -> Question:
     return Question(form.format(noun), NUMBERS[len(found)], counted=found)
 
 
+def alike(a: Object, b: Object, truth: bool) -> tuple[int, ...]:
+    """The cells that make it a yes, for the head that is taught to find it."""
+    return (cell_of(a), cell_of(b)) if truth else ()
+
+
 def same(rng: random.Random, scene: Scene) -> Question | None:
     """ "are both stars the same size?", "do the two objects have the same color?"."""
     if len(scene.objects) != 2:
@@ -125,7 +139,7 @@ def same(rng: random.Random, scene: Scene) -> Question | None:
                        "have the two {0} the same {1}?"))  # fmt: skip
     if rng.random() < 0.2:
         them = f"{a.shape} and the {b.shape}" if a.shape != b.shape else them
-    return Question(form.format(them, trait), "yes" if truth else "no")
+    return yes_no(form.format(them, trait), truth, counted=alike(a, b, truth))
 
 
 def more(rng: random.Random, scene: Scene) -> Question | None:
@@ -140,9 +154,8 @@ def more(rng: random.Random, scene: Scene) -> Question | None:
     counts = [len(fitting(scene, shape=shape)) for shape in (first, second)]
     word = rng.choice(("more", "more", "fewer"))
     truth = counts[0] > counts[1] if word == "more" else counts[0] < counts[1]
-    return Question(
-        f"are there {word} {plural(first)} than {plural(second)}?", "yes" if truth else "no"
-    )
+    counted = fitting(scene, shape=first if word == "more" else second) if truth else ()
+    return yes_no(f"are there {word} {plural(first)} than {plural(second)}?", truth, None, counted)
 
 
 def corner(rng: random.Random, scene: Scene) -> Question | None:
@@ -213,9 +226,9 @@ def setting(rng: random.Random, scene: Scene) -> Question:
 
 
 COMPARED: tuple[Callable[[random.Random, Scene], Question | None], ...] = (
-    choose, choose, choose, choose_setting, choose_count, count_of_size, count_freely,
-    count_freely, same, same, more, corner, place_empty, place_empty, just_so_many, still_there,
-    still_there, drawn, setting,
+    choose, choose, choose_setting, choose_count, count_of_size, count_freely,
+    count_freely, same, same, same, same, more, more, more, corner, place_empty, place_empty,
+    just_so_many, still_there, still_there, drawn, setting,
 )  # fmt: skip
 
 

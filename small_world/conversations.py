@@ -6,7 +6,8 @@ says.
 
 import random
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from blip3u_core.language.prompt import (
     DRAWN_PICTURE,
@@ -73,6 +74,7 @@ class Step:
     scene: Scene | None = None
     names: Names = ()  # the words for what is at each cell of `scene`
     anew: bool = False  # nothing of the picture before is kept
+    sources: Names = ()  # the words for what a cell takes over from another object
 
 
 def say(text: str) -> Turn:
@@ -240,15 +242,21 @@ def conversation_sample(rng: random.Random, split: str = "train") -> Sample:
 
 
 def ended(rng: random.Random, steps: list[Step], drawn: list[int]) -> Sample:
-    """Two of five learn all the answers, three draw one of the pictures of `drawn`."""
+    """Two of five learn all the answers, three draw the last of `drawn` and the pictures before."""
     if drawn and rng.random() < 0.6:
-        last = rng.choice(drawn)
-        turns = [turn for step in steps[:last] for turn in (step.message, step.answer)]
-        end = steps[last]
-        turns.append(end.message)
-        return dialogue_sample("converse", turns, end.scene, end.names, anew=end.anew)
+        *before, last = drawn
+        plain = (number for number in before if steps[number].answer.text == DRAWN_PICTURE)
+        return replace(up_to(steps, last), earlier=tuple(up_to(steps, n) for n in plain))
     turns = [turn for step in steps for turn in (step.message, step.answer)]
     return dialogue_sample("converse", turns)
+
+
+def up_to(steps: Sequence[Step], number: int) -> Sample:
+    """The talk until this step draws."""
+    turns = [turn for step in steps[:number] for turn in (step.message, step.answer)]
+    end = steps[number]
+    turns.append(end.message)
+    return dialogue_sample("converse", turns, end.scene, end.names, end.anew, end.sources)
 
 
 # ---------------------------------------------------------------- the same in the nodes' own forms

@@ -16,6 +16,7 @@ from blip3u_core.language.prompt import (
 )
 from small_world.comparisons import compared_sample
 from small_world.conversations import (
+    KNOWN,
     conversation_sample,
     free_caption_sample,
     free_edit_sample,
@@ -55,6 +56,7 @@ from small_world.samples import (
     drawn_turn,
     user,
 )
+from small_world.typos import mistyped
 from small_world.world import Object, Scene, WideRandom, WideShapesRandom, sample_scene
 
 UNDO = ("undo that", "undo the last change", "go back one step", "take that back")
@@ -250,35 +252,42 @@ SAMPLERS: dict[str, Callable[[random.Random, str], Sample]] = {
     "phrase_talk": phrase_talk_sample,
 }
 MIX = {
-    "caption": 5.0,
-    "edit": 5.0,
+    "caption": 7.0,
+    "edit": 16.0,
     "reconstruct": 0.3,
     "question": 7.0,
     "describe": 0.7,
-    "edit_plan": 6.0,
-    "riddle": 1.5,
-    "dialogue": 9.0,
-    "story": 8.0,
+    "edit_plan": 9.0,
+    "riddle": 5.0,
+    "dialogue": 14.0,
+    "story": 7.0,
     "talk": 0.3,
-    "free_caption": 4.0,
-    "free_edit": 5.0,
-    "free_question": 8.0,
-    "converse": 17.0,
-    "related": 4.0,
-    "whole_caption": 6.0,
-    "hard_question": 18.0,
-    "emptied": 7.0,
-    "redrawn": 4.0,
-    "place_edit": 7.0,
-    "joined": 11.0,
-    "group_edit": 12.0,
-    "compared": 9.0,
-    "leaning": 18.0,
+    "free_caption": 3.0,
+    "free_edit": 8.0,
+    "free_question": 5.0,
+    "converse": 14.0,
+    "related": 3.0,
+    "whole_caption": 4.0,
+    "hard_question": 8.0,
+    "emptied": 3.0,
+    "redrawn": 3.0,
+    "place_edit": 6.0,
+    "joined": 8.0,
+    "group_edit": 24.0,
+    "compared": 12.0,
+    "leaning": 32.0,
     "phrase_caption": 16.0,
-    "phrase_edit": 26.0,
-    "phrase_question": 26.0,
-    "phrase_talk": 36.0,
+    "phrase_edit": 85.0,
+    "phrase_question": 24.0,
+    "phrase_talk": 95.0,
 }
+
+
+SLIPS = 0.12
+TYPED_FREELY = frozenset(
+    ("free_caption", "free_edit", "free_question", "converse", "joined", "group_edit", "leaning",
+     "phrase_caption", "phrase_edit", "phrase_question", "phrase_talk")
+)  # fmt: skip
 
 
 # In the wide world the other kinds stay with the shapes: they would paint a cat red.
@@ -296,7 +305,9 @@ def sample_any(
     kind = rng.choices(tuple(mix), tuple(mix.values()))[0]
     if isinstance(rng, WideRandom) and kind not in SPEAKS_OF_THINGS:
         rng = WideShapesRandom(rng.getrandbits(64))
-    return SAMPLERS[kind](rng, split)
+    sample = SAMPLERS[kind](rng, split)
+    slips = kind in TYPED_FREELY and KNOWN not in sample.text and rng.random() < SLIPS
+    return mistyped(rng, sample) if slips else sample
 
 
 def corpus(rng: random.Random, num_samples: int = 30_000) -> Iterator[str]:

@@ -54,7 +54,8 @@ class Edit:
     """An instruction that leads from `source` to `target`.
 
     `where` are its words for a new place that only another object tells: "left of the star".
-    `clauses` are cells that change with the words that say so, where others say something else.
+    `clauses` are cells that change with the words that say so, where others say something else,
+    `sources` those that take something over from an object, with its name.
     """
 
     kind: str
@@ -63,6 +64,7 @@ class Edit:
     target: Scene
     where: str = ""
     clauses: Names = ()
+    sources: Names = ()
 
     @property
     def names(self) -> Names:

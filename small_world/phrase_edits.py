@@ -10,6 +10,7 @@ from small_world.group_edits import changed
 from small_world.language import Names, with_article
 from small_world.layout import USUAL
 from small_world.phrases import phrase
+from small_world.questions import cell_of
 from small_world.wordings import RELATIONS_SAID, color_word, place_words, size_word
 from small_world.world import (
     BACKGROUNDS,
@@ -166,7 +167,8 @@ def same_color(rng: random.Random, scene: Scene) -> Edit | None:
     b = rng.choice([o for o in scene.objects if o.color != a.color])
     words = {"it": called(rng, scene, a), "other": called(rng, scene, b)}
     text, _ = phrase(rng, "edits", "same_color", **words)
-    return Edit("recolor", text, scene, change(scene, a, replace(a, color=b.color)))
+    target = change(scene, a, replace(a, color=b.color))
+    return Edit("recolor", text, scene, target, sources=((cell_of(a), words["other"]),))
 
 
 def swap(rng: random.Random, scene: Scene) -> Edit | None:
@@ -213,11 +215,11 @@ def politely(rng: random.Random, scene: Scene) -> Edit | None:
 
 
 OF_ONE: dict[Callable[[random.Random, Scene, Object, str], Edit | None], float] = {
-    recolor: 6, reshape: 5, remove: 5, move: 6, step: 4, resize: 5, recolor_and_resize: 2,
+    recolor: 5, reshape: 4, remove: 5, move: 6, step: 7, resize: 5, recolor_and_resize: 3,
 }  # fmt: skip
 OF_SCENE: dict[Callable[[random.Random, Scene], Edit | None], float] = {
-    add: 6, beside: 4, set_background: 5, change_all: 3, recolor_two: 2, same_color: 2, swap: 3,
-    only: 2, clear: 1, keep: 0.7, politely: 4,
+    add: 5, beside: 11, set_background: 2, change_all: 4, recolor_two: 6, same_color: 8, swap: 7,
+    only: 6, clear: 0.5, keep: 0.7, politely: 1,
 }  # fmt: skip
 OF_NOTHING = {add: 3, set_background: 2, keep: 0.3}
 
@@ -234,7 +236,7 @@ def about(rng: random.Random, scene: Scene, old: Object, it: str) -> Edit | None
 def one_wish(rng: random.Random, scene: Scene) -> Edit | None:
     if not scene.objects:
         return drawn(rng, OF_NOTHING)(rng, scene)
-    if rng.random() < 0.5:
+    if rng.random() < 0.4:
         old = rng.choice(scene.objects)
         return about(rng, scene, old, called(rng, scene, old))
     return drawn(rng, OF_SCENE)(rng, scene)

@@ -41,7 +41,7 @@ def two_wishes(rng: random.Random, scene: Scene) -> Edit | None:
 
 def any_wish(rng: random.Random, scene: Scene) -> Edit | None:
     makers = (one_wish, two_wishes, several_wishes)
-    return rng.choices(makers, (5, 1.3, 3.7))[0](rng, scene)
+    return rng.choices(makers, (5, 3.5, 4.5))[0](rng, scene)
 
 
 def phrase_edit(rng: random.Random, scene: Scene, split: str = "any") -> Edit:
@@ -71,11 +71,12 @@ def likened_scene(rng: random.Random, split: str, count: int | None = None) -> S
 
 def phrase_edit_sample(rng: random.Random, split: str = "train") -> Sample:
     """Of a picture that is shown, in the editing template or as Converse asks."""
-    scene = likened_scene(rng, split)
+    scene = likened_scene(rng, split, rng.choices((1, 2, 3), (2, 4, 4))[0])
     if rng.random() < 0.04:
         scene = Scene(rng.choice(tuple(BACKGROUNDS)), ())
     edit = phrase_edit(rng, scene, split)
     request = user(INSTRUCTION_REQUEST, edit.instruction, scene)
     if rng.random() < 0.3:
         request = Turn("user", PICTURE + edit.instruction, (scene,))
-    return dialogue_sample("edit", [request], edit.target, edit.names, anew=edit.kind == "clear")
+    anew = edit.kind == "clear"
+    return dialogue_sample("edit", [request], edit.target, edit.names, anew, edit.sources)

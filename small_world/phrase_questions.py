@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from blip3u_core.language.prompt import QUESTION_REQUEST
 from small_world.called import called
+from small_world.comparisons import alike
 from small_world.language import NUMBERS, describe, look_words, plural, with_article
 from small_world.names import references
 from small_world.phrase_orders import likened_scene
@@ -161,11 +162,12 @@ def pair(rng: random.Random, scene: Scene) -> Question | None:
     if kind == "same_shape_q":
         if len(scene.objects) > 2:
             return None
-        return Question(said(rng, kind), "yes" if a.shape == b.shape else "no")
+        truth = a.shape == b.shape
+        return yes_no(said(rng, kind), truth, counted=alike(a, b, truth))
     if a.color in it and b.color in other:
         return None
-    text = said(rng, kind, it=it, other=other)
-    return Question(text, "yes" if a.color == b.color else "no")
+    text, truth = said(rng, kind, it=it, other=other), a.color == b.color
+    return yes_no(text, truth, counted=alike(a, b, truth))
 
 
 def extreme(rng: random.Random, scene: Scene) -> Question | None:
@@ -244,10 +246,15 @@ def listed(rng: random.Random, scene: Scene) -> Question:
 
 OF_ONE = (color, color, color, size, place, place)
 OF_SCENE: dict[Callable[[random.Random, Scene], Question | None], float] = {
-    shape: 3, bigger: 2, count: 9, there: 5, at: 3, pair: 7, setting: 4, anything: 1, listed: 3,
-    extreme: 2, beside_it: 2, of_all: 5, of_the_one: 2,
+    shape: 3, bigger: 4, count: 9, there: 4, at: 2, pair: 13, setting: 3, anything: 1, listed: 3,
+    extreme: 4, beside_it: 6, of_all: 5, of_the_one: 3,
 }  # fmt: skip
 OF_NOTHING = (count, there, setting, setting, anything, listed)
+
+
+def hidden(maker: Callable, thing: Object) -> tuple[str, ...]:
+    """Words that would give the answer away."""
+    return {color: (thing.color,), size: ("big", "small")}.get(maker, ())
 
 
 def one_question(rng: random.Random, scene: Scene) -> Question | None:
@@ -256,8 +263,7 @@ def one_question(rng: random.Random, scene: Scene) -> Question | None:
     if rng.random() < 0.6:
         return rng.choices(tuple(OF_SCENE), tuple(OF_SCENE.values()))[0](rng, scene)
     maker, thing = rng.choice(OF_ONE), rng.choice(scene.objects)
-    hidden = {color: (thing.color,), size: ("big", "small")}.get(maker, ())
-    it = name_of(rng, scene, thing, *hidden)
+    it = name_of(rng, scene, thing, *hidden(maker, thing))
     return maker(rng, scene, thing, it) if it else None
 
 

@@ -21,6 +21,7 @@ from small_world.phrase_edits import (
     swap,
 )
 from small_world.phrases import phrase
+from small_world.questions import cell_of
 from small_world.wordings import color_word, size_word
 from small_world.world import COLORS, SHAPES, SIZES, Object, Scene
 
@@ -64,7 +65,8 @@ def swap_colors(rng: random.Random, scene: Scene) -> Edit | None:
         return None
     half = change(scene, a, replace(a, color=b.color))
     target = change(half, b, replace(b, color=a.color))
-    return Edit("group", said(rng, "swap_colors", **words), scene, target)
+    sources = ((cell_of(a), words["other"]), (cell_of(b), words["it"]))
+    return Edit("group", said(rng, "swap_colors", **words), scene, target, sources=sources)
 
 
 def swap_two(rng: random.Random, scene: Scene) -> Edit | None:
@@ -186,8 +188,8 @@ def recolored_by_name(rng: random.Random, scene: Scene) -> Edit | None:
 
 
 OF_TWO: dict[Callable[[random.Random, Scene], Edit | None], float] = {
-    change_group: 8, swap_colors: 2, swap_two: 2, each: 4, three_wishes: 2, corrected: 3,
-    meant_other: 2, instead: 2.5, all_of_it: 1.5, recolored_by_name: 0.5,
+    change_group: 8, swap_colors: 5, swap_two: 1, each: 6, three_wishes: 1.5, corrected: 4,
+    meant_other: 3, instead: 1, all_of_it: 1.5, recolored_by_name: 0.5,
 }  # fmt: skip
 OF_ANY = {three_wishes: 2, corrected: 3, instead: 2.5, all_of_it: 1.5, recolored_by_name: 0.5}
 

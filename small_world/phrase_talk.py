@@ -214,7 +214,7 @@ def is_alike(scene: Scene, it: Object) -> bool:
 
 def leaning_edit(rng: random.Random, talk: PhraseTalk) -> tuple[Edit | None, str]:
     """An edit that the talk explains, and the trait that it changes."""
-    if rng.random() < 0.3:
+    if rng.random() < 0.42:
         maker = rng.choices(tuple(OF_THE_LAST), tuple(OF_THE_LAST.values()))[0]
         return maker(rng, talk), ""
     if talk.it is None or is_alike(talk.scene, talk.it):
@@ -226,7 +226,7 @@ def leaning_edit(rng: random.Random, talk: PhraseTalk) -> tuple[Edit | None, str
 
 def following(rng: random.Random, talk: PhraseTalk, split: str) -> Edit:
     """An edit that leans on the talk, or one that explains itself."""
-    tries = 0 if rng.random() < 0.35 else TRIES
+    tries = 0 if rng.random() < 0.25 else TRIES
     for _ in range(tries):
         edit, trait = leaning_edit(rng, talk)
         if edit is None:
@@ -246,7 +246,8 @@ def edit_step(rng: random.Random, talk: PhraseTalk, split: str) -> Step:
     talk.last, talk.undone = edit, False
     anew = edit.kind == "clear"
     answer = drawing("", edit.target)
-    return Step("edit", say(edit.instruction), answer, edit.target, edit.names, anew)
+    said = say(edit.instruction)
+    return Step("edit", said, answer, edit.target, edit.names, anew, edit.sources)
 
 
 def undo_step(rng: random.Random, talk: PhraseTalk) -> Step:
@@ -303,7 +304,7 @@ def unknown_step(rng: random.Random) -> Step:
 
 def phrase_steps(rng: random.Random, split: str, length: int) -> list[Step]:
     talk, steps = PhraseTalk([], None), []
-    weights = {"edit": 5.0, "ask": 2.2, "draw": 0.6, "undo": 1.0, "chat": 0.6, "unknown": 0.5}
+    weights = {"edit": 5.0, "ask": 2.2, "draw": 0.6, "undo": 2.2, "chat": 0.6, "unknown": 0.5}
     while len(steps) < length:
         kind = rng.choices(tuple(weights), tuple(weights.values()))[0]
         if kind == "chat":

@@ -59,7 +59,9 @@ class Sample:
     kind: str
     segments: tuple[Segment, ...]
     names: tuple[tuple[int, str], ...] = ()  # (cell to be drawn, the words that mean its object)
+    sources: tuple[tuple[int, str], ...] = ()  # (cell, the words for what it takes over)
     anew: bool = False  # what is drawn keeps nothing of the pictures before
+    earlier: tuple["Sample", ...] = ()  # where its text draws: what it was up to there
 
     @property
     def draws(self) -> bool:
@@ -153,6 +155,7 @@ def dialogue_sample(
     drawn: Scene | None = None,
     names: tuple[tuple[int, str], ...] = (),
     anew: bool = False,
+    sources: tuple[tuple[int, str], ...] = (),
 ) -> Sample:
     """A dialogue after the usual system turn; with `drawn` the assistant answers by that picture.
 
@@ -170,7 +173,7 @@ def dialogue_sample(
         if last.role == "assistant":
             segments += with_pictures(last.text, last.pictures, loss=True)
         segments.append(Drawn(drawn))
-    return Sample(kind, merged(segments), names, anew)
+    return Sample(kind, merged(segments), names, sources, anew)
 
 
 def caption_sample(kind: str, caption: Caption) -> Sample:

@@ -6,10 +6,12 @@ before any answer is.
 """
 
 import re
+from functools import lru_cache
 
 from small_world import wordings
+from small_world.called import EVERY_NAME, all_names
 from small_world.language import BACKGROUND_PHRASES, SIZE_WORDS
-from small_world.questions import SETTING_CELL
+from small_world.questions import SETTING_CELL, cell_of
 from small_world.samples import Sample, Shown, Text, segment_text
 from small_world.things import WORD_OF_THING
 from small_world.world import COLORS, PLACES, SHAPES, Object, Scene
@@ -33,11 +35,31 @@ SETTINGS = sorted(
     reverse=True,
 )
 SETTING = re.compile(rf"\b(?:{'|'.join(SETTINGS)})\b")
+PLACE_WORDS = re.compile(
+    r"(?:top|upper|middle|center|bottom|lower) (?:left|middle|center|right)"
+    r"|\b(?:in|at) the (?:center|middle)(?! (?:left|right))|\bto the center"
+)
+PLACE_NUMBERS = {place: 3 * i + j for i, row in enumerate(PLACES) for j, place in enumerate(row)}
+CENTER = 4
+SAME_ROW = {"upper": "top", "lower": "bottom", "center": "middle"}
+CALLED = re.compile(rf"\b(?:{'|'.join(EVERY_NAME)})\b")
 NOUNS = "|".join((*SHAPES, *ANY_SHAPE, *WORD_OF_THING))
 NAME = re.compile(
     rf"\b(?:({'|'.join(SIZE_OF)}) )?(?:({'|'.join(COLORS)}) )?({NOUNS})\b"
     rf"( (?:at|in|on) the ({'|'.join(PLACE_NAMES)}))?"
 )
+
+
+@lru_cache(1000)
+def known_names(scene: Scene) -> dict[str, tuple[Object, ...]]:
+    return all_names(scene)
+
+
+def cell_of_place(words: str) -> int:
+    """Of words that match `PLACE_WORDS`."""
+    row, _, column = words.partition(" ")
+    place = f"{SAME_ROW.get(row, row)} {column.replace('center', 'middle')}"
+    return PLACE_NUMBERS.get(place, CENTER)
 
 
 def meant(match: re.Match, scene: Scene, place: str | None) -> Object | None:
@@ -63,7 +85,25 @@ def grounded_names(text: str, scene: Scene) -> list[tuple[int, int]]:
             thing, last = meant(match, scene, None), match.start(4) - 1
         if thing is not None:
             result.append((last, 3 * thing.row + thing.col))
-    return result
+    ends = {last for last, _ in result}
+    return result + [name for name in called_names(text.lower(), scene) if name[0] not in ends]
+
+
+def called_names(text: str, scene: Scene) -> list[tuple[int, int]]:
+    """(last character, cell) of "the left one", "what is at the top left", "both stars", "it".
+
+    A name of several has each of their cells.
+    """
+    names, found = known_names(scene), []
+    for match in CALLED.finditer(text):
+        things = names.get(match[0], ())
+        found += [(match.end() - 1, cell_of(thing)) for thing in things]
+    there = {cell_of(thing) for thing in scene.objects}
+    for match in PLACE_WORDS.finditer(text):
+        cell = cell_of_place(match[0])
+        if cell in there:
+            found.append((match.end() - 1, cell))
+    return found
 
 
 def grounded_spans(sample: Sample) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from blip3u_core.features.nextdit import NextDiT
 from blip3u_core.language.config import TextConfig
-from blip3u_core.language.text_model import TextModel, rotate_halves
+from blip3u_core.language.text_model import TextModel, rope_table, rotate_halves
 from small_world.dialogues import MIX
 from small_world.world import Scene
 
@@ -29,7 +29,7 @@ from .scenes import (
 from .vision_encoder import FeatureTower, VisionEncoder, cell_heads, cell_loss
 
 SCHEDULE = Schedule(
-    steps=28160, lr=6e-4, batch=36, warmup=40, ema=0.97, flat=0.982, save_every=20, muon=True
+    steps=32700, lr=9e-4, batch=36, warmup=60, ema=0.97, flat=0.94, save_every=20, muon=True
 )
 if WIDE:
     SCHEDULE = replace(SCHEDULE, steps=2600, lr=9e-4, flat=0.5)
@@ -71,35 +71,40 @@ WIDE_MIX = {
     "riddle": 1.0,
     "talk": 0.3,
 }
-AGAIN_FROM = 27360  # a restored model goes on from here
+AGAIN_FROM = 31900  # a restored model goes on from here
 WEIGHTS = {"text": 1.0, "flow": 1.0, "regress": 1.0, "cells": 0.4, "seen": 0.3, "kept": 0.5}
 WEIGHTS |= {"copied": 0.15, "routed": 0.2, "described": 0.15, "meant": 0.15}
 WEIGHTS |= {
     "grounded": 0.15,
+    "aimed": 0.6,
     "repeated": 0.15,
-    "touched": 0.3,
+    "touched": 0.5,
     "counted": 2.0,
     "told": 0.15,
     "named": 0.3,
+    "settled": 0.4,
 }
 if WIDE:
     WEIGHTS["cells"] = 1.0
-CHANGED_WEIGHT = 4.0  # of the cells that an edit changes, against 1 for all others
+CHANGED_WEIGHT = 4.0  # of the cells that an edit changes, against 1 for empty ones
+OBJECT_WEIGHT = 2.5  # of all others that hold something
 # (layer, head) of the text model whose attention is taught where to look
 HEADS = {
     "grounded": (1, 1),
     "told": (1, 2),
-    "copied": (2, 0),
-    "meant": (2, 3),
-    "described": (3, 0),
-    "touched": (3, 1),
-    "counted": (3, 2),
-    "named": (3, 3),
-    "repeated": (4, 1),
+    "copied": (3, 0),
+    "meant": (3, 3),
+    "aimed": (3, 4),
+    "described": (4, 0),
+    "touched": (4, 1),
+    "counted": (4, 2),
+    "named": (4, 3),
+    "settled": (5, 3),
+    "repeated": (6, 1),
 }
 NULL_SHARE = 0.1
 NOISE_DRAWS = 2
-CHUNKS = 3  # parts of a step, each of samples of about one length
+CHUNKS = 6  # parts of a step, each of samples of about one length
 
 
 class LlmTraining(nn.Module):
@@ -121,10 +126,10 @@ class LlmTraining(nn.Module):
         nn.init.normal_(self.model.embed_tokens.weight, std=0.06)
         begin_dit(self.dit)
         self.routes = DitRoutes(self.dit)
-        self.watched: dict[int, tuple[Tensor, tuple[Tensor, Tensor]]] = {}
+        self.watched: dict[int, tuple[Tensor, tuple[Tensor, Tensor], Tensor]] = {}
         for layer in {layer for layer, _ in HEADS.values()}:
             self.model.layers[layer].self_attn.register_forward_pre_hook(
-                lambda _, arguments, layer=layer: self.watched.update({layer: arguments[:2]})
+                lambda _, arguments, layer=layer: self.watched.update({layer: arguments[:3]})
             )
 
     def attention(self, name: str, rows: Tensor, columns: Tensor) -> Tensor:
@@ -134,7 +139,7 @@ class LlmTraining(nn.Module):
         """
         layer, head = HEADS[name]
         attention = self.model.layers[layer].self_attn
-        x, (cos, sin) = self.watched[layer]
+        x, (cos, sin), mask = self.watched[layer]
         size = attention.head_dim
         group = self.text.num_heads // self.text.num_kv_heads
 
@@ -145,8 +150,8 @@ class LlmTraining(nn.Module):
 
         q = part(attention.q_proj, head).gather(1, columns[..., None].expand(-1, -1, size))
         scores = q @ part(attention.k_proj, head // group).transpose(1, 2) / size**0.5
-        later = torch.arange(x.shape[1]) > columns[..., None]
-        return scores.masked_fill(later, -1e4).log_softmax(-1)
+        seen = mask[rows[:, None], 0, columns, -x.shape[1] :]
+        return scores.masked_fill(~seen, -1e4).log_softmax(-1)
 
     def attention_loss(self, name: str, rows: Tensor, columns: Tensor, wanted: Tensor) -> Tensor:
         """Cross-entropies of that attention where `wanted` (N, K), a place in the row, is one."""
@@ -160,7 +165,7 @@ class LlmTraining(nn.Module):
         if batch.drawn:
             rows = batch.queries[:, 0] // batch.ids.shape[1]
             columns = batch.queries % batch.ids.shape[1]
-            for name in ("copied", "named", "touched"):
+            for name in ("copied", "named", "touched", "settled"):
                 found[name].append(self.attention_loss(name, rows, columns, getattr(batch, name)))
         if len(batch.counts):
             row, token = batch.counts.T
@@ -192,11 +197,17 @@ class LlmTraining(nn.Module):
         if len(batch.drawn):
             queries = self.latent_queries.expand(len(batch.drawn), -1, -1).flatten(0, 1)
             flat = flat.index_copy(0, batch.queries.flatten(), queries)
-        if batch.skipped:
-            known = torch.ones(len(batch.ids), batch.skipped, dtype=torch.bool)
-            valid = torch.cat([known, batch.valid], 1)
-            return self.model(flat.view(shape), batch.positions, valid, prefix.view()).flatten(0, 1)
-        return self.model(flat.view(shape), batch.positions, batch.valid).flatten(0, 1)
+        cache = prefix.view() if batch.skipped else None
+        return self.read(flat.view(shape), batch.positions, batch.mask, cache).flatten(0, 1)
+
+    def read(
+        self, embeds: Tensor, positions: Tensor, mask: Tensor, cache: "SharedPrefix | None"
+    ) -> Tensor:
+        """`TextModel.forward` under a mask of our own."""
+        x, rope = embeds, rope_table(positions, self.text, embeds.dtype)
+        for number, layer in enumerate(self.model.layers):
+            x = layer(x, rope, mask, cache, number)
+        return self.model.norm(x)
 
     def losses(self, rng: StepRng, step: int = 0, count: int = SCHEDULE.batch) -> dict[str, Tensor]:
         mix = WIDE_MIX if WIDE else SHORT_MIX if step < LONG_FROM else MIX
@@ -227,7 +238,8 @@ class LlmTraining(nn.Module):
         tokens = torch.cat([s[b.queries] for s, b in zip(states, batches, strict=True)])
         told = torch.tensor([not empty for empty in blank])
         changed = torch.cat([batch.changed for batch in batches])
-        weights = torch.where(changed, CHANGED_WEIGHT, 1.0)
+        weights = torch.where(occupied(drawn), OBJECT_WEIGHT, 1.0)
+        weights = torch.where(changed, CHANGED_WEIGHT, weights)
         terms |= self.drawing_terms(tokens, features[len(shown) :], drawn, told, weights, rng)
         loss = sum(weight * terms[name] for name, weight in WEIGHTS.items())
         return {"loss": loss, **terms}
@@ -269,6 +281,14 @@ class LlmTraining(nn.Module):
         terms["flow"] = F.mse_loss(velocity, noise - clean)
         terms["routed"] = self.routes.loss(~null.flatten().repeat(NOISE_DRAWS))
         return terms
+
+
+def occupied(scenes: Sequence[Scene]) -> Tensor:
+    """(N, 9) bool."""
+    found = torch.zeros(len(scenes), 9, dtype=torch.bool)
+    for row, scene in zip(found, scenes, strict=True):
+        row[[3 * thing.row + thing.col for thing in scene.objects]] = True
+    return found
 
 
 @torch.no_grad()

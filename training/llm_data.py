@@ -15,7 +15,8 @@ from small_world.dialogues import MIX, sample_any
 from small_world.samples import Drawn, Sample, Text
 from small_world.world import Scene
 
-from .sequences import Sequence_, changed_cells, encode
+from .llm_config import NUM_QUERIES
+from .sequences import Sequence_, changed_cells, encode, exchanged_cells
 from .tokenizer import load_tokenizer
 
 BLANK = "blank"  # the bare prompt " ", whose features are the decoder's negative: zero
@@ -44,7 +45,7 @@ class Batch:
     ids: Tensor  # (B, L)
     positions: Tensor  # (3, B, L)
     targets: Tensor  # (B, L): the next token where it is learned, else -100
-    valid: Tensor  # (B, L) bool
+    mask: Tensor  # (B, 1, L, skipped + L) bool, which tokens see which
     pads: Tensor  # (P, 9) places in the flattened batch, a row a shown picture
     queries: Tensor  # (D, 9) places in the flattened batch, a row a drawn picture
     shown: list[Scene] = field(repr=False)
@@ -58,6 +59,7 @@ class Batch:
     touched: Tensor  # (D, 9) place in its row of `[IMG]` for a changed cell, else of the cell's pad
     weights: Tensor  # (B, L) of the targets
     named: Tensor  # (D, 9) place in its row of the last mention of a query's cell, else of [IMG]
+    settled: Tensor  # (D, 9) place in its row of what a changed cell becomes, else of its pad
 
 
 @cache
@@ -74,6 +76,7 @@ class QueryPlaces(NamedTuple):
     named: Tensor  # the last mention of the cell, else `[IMG]`
     # `[IMG]`, or the pad to go back to, if the drawing changes it or keeps nothing, else its pad
     touched: Tensor
+    settled: Tensor  # what a changed cell becomes, where that is said or seen; else its pad
     changed: Tensor  # bool, which cells those are
     meant: int  # the pad of the one object that is taken or altered
 
@@ -89,15 +92,46 @@ def query_places(sequence: Sequence_, first: int) -> QueryPlaces:
         earlier = [i for i, scene in enumerate(sequence.shown[:-1]) if scene == sequence.drawn]
         meant = int(last[taken[0]]) if len(taken) == 1 else -1
     named = torch.where(sequence.mentions >= first, sequence.mentions - first, sign)
-    # a changed cell is told by the words, or when it is undone by the picture that comes back
-    source = sequence.starts[earlier[-1]] - first + nine if earlier else sign
+    # a changed cell is told by the words, an undone one by the picture that comes back, and
+    # exchanged ones by one another
+    source = sequence.starts[earlier[-1]] - first + nine if earlier else torch.full((9,), sign)
+    if sequence.shown and not earlier:
+        for cell, origin in exchanged_cells(sequence.shown[-1], sequence.drawn).items():
+            source[cell] = last[origin]
     touched = torch.where((changed | sequence.anew) & (last >= 0), source, last)
-    return QueryPlaces(last, named, touched, changed, meant)
+    told = torch.where(sequence.mentions >= first, named, touched)
+    settled = torch.where((changed | sequence.anew) & (last >= 0), told, last)
+    settled = torch.where(last >= 0, settled, named)
+    return QueryPlaces(last, named, touched, settled, changed, meant)
+
+
+def aimed(
+    sequence: Sequence_, first: int, sign: int, places: QueryPlaces, row: int
+) -> list[tuple[int, int, int]]:
+    """(row, token, pad): `[IMG]` looks at all cells that an edit changes, their words at theirs."""
+    if not sequence.shown or sequence.anew:
+        return []
+    pads = places.copied.tolist()
+    cells = places.changed.nonzero().flatten().tolist()
+    words = [(row, token - first, pads[cell]) for cell, token in sequence.aims.items()]
+    return words + [(row, sign, pads[cell]) for cell in cells]
 
 
 def stacked(rows: Sequence[Tensor]) -> Tensor:
     """(N, 9), also where N is 0."""
     return torch.stack(list(rows)) if rows else torch.zeros(0, 9, dtype=torch.long)
+
+
+def see_all_before(mask: Tensor, skipped: int, count: int) -> None:
+    """In a row's mask (L, skipped + L) the first `count` tokens see what is before them."""
+    mask[:count, : skipped + count] = torch.ones(count, skipped + count).tril(skipped) > 0
+
+
+def see_up_to(mask: Tensor, skipped: int, sign: int, begin: int) -> None:
+    """The queries of an earlier drawing, from `begin` on, see its text up to the token `sign`."""
+    queries = slice(begin, begin + NUM_QUERIES)
+    mask[queries, : skipped + sign + 1] = True
+    mask[queries, skipped + begin : skipped + begin + NUM_QUERIES] = torch.ones(9, 9).tril() > 0
 
 
 def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
@@ -108,7 +142,7 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
     ids = torch.zeros(count, length, dtype=torch.long)
     positions = torch.zeros(3, count, length, dtype=torch.long)
     targets, weights = torch.full((count, length), -100), torch.zeros(count, length)
-    valid = torch.zeros(count, length, dtype=torch.bool)
+    mask = torch.zeros(count, 1, length, first + length, dtype=torch.bool)
     pads, queries, shown, drawn, places = [], [], [], [], []
     targeted, counts, counted = defaultdict(list), [], []
     nine = torch.arange(9)
@@ -116,8 +150,8 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
         assert not skip or torch.equal(sequence.ids[:first], shared_prefix())
         words = len(sequence.ids) - first
         ids[row, :words] = sequence.ids[first:]
-        positions[:, row, : sequence.length - first] = sequence.positions[:, first:]
-        valid[row, : sequence.length - first] = True
+        positions[:, row, : sequence.own_length - first] = sequence.positions[:, first:]
+        see_all_before(mask[row, 0], first, sequence.own_length - first)
         following = torch.where(sequence.learned[1:], sequence.ids[1:], -100)[first:]
         targets[row, : words - 1] = following
         weights[row, : words - 1] = sequence.weights[1:][first:]
@@ -130,18 +164,26 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
             counted.append(share)
         pads += [row * length + start - first for start in sequence.starts]
         shown += sequence.shown
-        if sequence.drawn is not None:
-            queries.append(row * length + words)
-            drawn.append(sequence.drawn)
-            places.append(query_places(sequence, first))
+        begin = words
+        for drawing in (sequence, *sequence.earlier) if sequence.drawn else ():
+            sign = len(drawing.ids) - first - 1
+            if drawing is not sequence:
+                assert torch.equal(drawing.ids, sequence.ids[: len(drawing.ids)])
+                positions[:, row, begin : begin + 9] = drawing.positions[:, -9:]
+                see_up_to(mask[row, 0], first, sign, begin)
+            queries.append(row * length + begin)
+            drawn.append(drawing.drawn)
+            places.append(query_places(drawing, first))
             if places[-1].meant >= 0:
-                targeted["meant"].append((row, words - 1, places[-1].meant))
+                targeted["meant"].append((row, sign, places[-1].meant))
+            targeted["aimed"] += aimed(drawing, first, sign, places[-1], row)
+            begin += NUM_QUERIES
     return Batch(
         sequences=sequences,
         ids=ids,
         positions=positions,
         targets=targets,
-        valid=valid,
+        mask=mask | torch.eye(length, first + length, dtype=torch.bool).roll(first, 1),
         pads=torch.tensor(pads, dtype=torch.long)[:, None] + nine,
         queries=torch.tensor(queries, dtype=torch.long)[:, None] + nine,
         shown=shown,
@@ -155,4 +197,5 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
         touched=stacked([place.touched for place in places]),
         weights=weights,
         named=stacked([place.named for place in places]),
+        settled=stacked([place.settled for place in places]),
     )

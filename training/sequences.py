@@ -1,6 +1,5 @@
 """One sample as tensors: its ids and positions, what is learned, and where taught heads look."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -8,37 +7,32 @@ import torch
 from torch import Tensor
 
 from blip3u_core.language.prompt import PICTURE, TURN_END, open_turn_text
-from small_world.language import look_words, place_phrase
+from small_world.language import Names, look_words, place_phrase
 from small_world.questions import cell_of
 from small_world.samples import Drawn, Sample, Shown, Text, segment_text
-from small_world.world import PLACES, Scene
+from small_world.world import Scene
 
 from .copying import REFUSED, copied_characters
-from .grounding import grounded_spans
+from .grounding import PLACE_WORDS, cell_of_place, grounded_spans
 from .llm_config import FEATURE_GRID, NUM_QUERIES, PICTURE_TOKENS
 from .rewriting import decisive_characters, rewritings, told_characters
 from .tokenizer import load_tokenizer
 
-PLACE_WORDS = re.compile(
-    r"(?:top|upper|middle|center|bottom|lower) (?:left|middle|center|right)"
-    r"|\b(?:in|at) the (?:center|middle)(?! (?:left|right))|\bto the center"
-)
-PLACE_NUMBERS = {place: 3 * i + j for i, row in enumerate(PLACES) for j, place in enumerate(row)}
-CENTER = 4
-SAME_ROW = {"upper": "top", "lower": "bottom", "center": "middle"}
 AttentionTarget = tuple[int, int]  # a token, and the one that it is to attend to
 
 ANSWER_WEIGHT = 4.0
 DECISIVE_WEIGHT = 8.0
 
 
-def place_of(words: str) -> str:
-    """The place's own name: "top left" for "upper left"."""
-    row, _, column = words.partition(" ")
-    return f"{SAME_ROW.get(row, row)} {column.replace('center', 'middle')}"
-
-
 def last_mentions(sample: Sample) -> dict[int, int]:
+    """For each cell that the newest request tells of, the last character of what says it best.
+
+    That is the object whose look it takes over, or else its last mention.
+    """
+    return named_cells(sample) | last_words(sample, sample.sources)
+
+
+def named_cells(sample: Sample) -> dict[int, int]:
     """For each cell that the newest request names, the last character of its last mention.
 
     A cell is named by the words for its object, which may come after its place, or else by the
@@ -47,14 +41,20 @@ def last_mentions(sample: Sample) -> dict[int, int]:
     text = sample.text.lower()
     newest = newest_request(text)
     mentions = {
-        PLACE_NUMBERS.get(place_of(match[0]), CENTER): match.end() - 1
-        for match in PLACE_WORDS.finditer(text, newest)
+        cell_of_place(match[0]): match.end() - 1 for match in PLACE_WORDS.finditer(text, newest)
     }
-    for cell, words in sample.names:
+    return mentions | last_words(sample, sample.names)
+
+
+def last_words(sample: Sample, names: Names) -> dict[int, int]:
+    """For each cell the last character of its words in the newest request."""
+    text = sample.text.lower()
+    newest, found = newest_request(text), {}
+    for cell, words in names:
         start = text.rfind(words, newest)
         assert start >= 0, f"{words!r} is not in {text[newest:]!r}"
-        mentions[cell] = start + len(words) - 1
-    return mentions
+        found[cell] = start + len(words) - 1
+    return found
 
 
 def newest_request(text: str) -> int:
@@ -78,13 +78,19 @@ class Sequence_:
     drawn: Scene | None
     mentions: Tensor  # (9,) token of the last mention of each cell, -1 where there is none
     anew: bool  # the drawing keeps nothing of the pictures before
-
+    aims: dict[int, int]  # cell -> token that names it, if the drawing changes it
     attention_targets: dict[str, list[AttentionTarget]]  # of each taught head: see `taught_heads`
     counts: tuple[tuple[int, tuple[int, ...]], ...]  # (token, tokens): the answer is their number
+    earlier: tuple["Sequence_", ...]  # drawings on the way, each of a beginning of `ids`
+
+    @property
+    def own_length(self) -> int:
+        return self.positions.shape[1]
 
     @property
     def length(self) -> int:
-        return self.positions.shape[1]
+        """With the queries of the earlier drawings, which stand behind its own."""
+        return self.own_length + NUM_QUERIES * len(self.earlier)
 
 
 def learned_spans(sample: Sample) -> list[tuple[int, int]]:
@@ -140,6 +146,21 @@ def changed_cells(before: Scene, after: Scene) -> tuple[list[int], list[int]]:
     new = {3 * thing.row + thing.col: thing for thing in after.objects}
     cells = [cell for cell in range(9) if old.get(cell) != new.get(cell)]
     return [cell for cell in cells if cell in old], cells
+
+
+def exchanged_cells(before: Scene, after: Scene) -> dict[int, int]:
+    """Of cells between which several objects change places: where what they hold came from."""
+    _, cells = changed_cells(before, after)
+    old, new = (
+        {3 * o.row + o.col: (o.shape, o.color, o.size) for o in scene.objects}
+        for scene in (before, after)
+    )
+    found = {}
+    for cell in cells:
+        origins = [c for c in cells if cell in new and old.get(c) == new[cell]]
+        if len(origins) == 1:
+            found[cell] = origins[0]
+    return found if len(found) > 1 else {}
 
 
 def picture_positions(length: int, starts: Sequence[int], spatial: bool) -> Tensor:
@@ -286,6 +307,16 @@ def learned_tokens(sample: Sample, tokens: Tokens) -> Tensor:
     return learned
 
 
+def aims(sample: Sample, tokens: Tokens) -> dict[int, int]:
+    """For each cell that an edit changes, the token that ends the words for it."""
+    shown = [segment.scene for segment in sample.segments if isinstance(segment, Shown)]
+    if not sample.draws or sample.anew or not shown:
+        return {}
+    _, changed = changed_cells(shown[-1], sample.segments[-1].scene)
+    named = named_cells(sample).items()
+    return {cell: tokens.of[place] for cell, place in named if cell in changed}
+
+
 def encode(sample: Sample) -> Sequence_:
     tokens = Tokens.from_text(sample.text)
     mentions = torch.full((PICTURE_TOKENS,), -1)
@@ -303,6 +334,8 @@ def encode(sample: Sample) -> Sequence_:
         drawn=sample.segments[-1].scene if isinstance(sample.segments[-1], Drawn) else None,
         mentions=mentions,
         anew=sample.anew,
+        aims=aims(sample, tokens),
         attention_targets=taught_heads(sample, tokens),
         counts=tuple(counted_targets(sample, tokens)),
+        earlier=tuple(encode(before) for before in sample.earlier),
     )
