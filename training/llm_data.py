@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
@@ -122,6 +122,19 @@ def stacked(rows: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(rows)) if rows else torch.zeros(0, 9, dtype=torch.long)
 
 
+def drawings(sequence: Sequence_, begin: int) -> Iterator[tuple[int, Sequence_]]:
+    """What is drawn in a sequence, each with the place where its queries begin in the row."""
+    for drawing in (sequence, *sequence.earlier) if sequence.drawn else ():
+        assert torch.equal(drawing.ids, sequence.ids[: len(drawing.ids)])
+        yield begin, drawing
+        begin += NUM_QUERIES
+
+
+def shared_evenly(length: int, places: Tensor) -> Tensor:
+    """(L,) with a sum of 1 at these places."""
+    return torch.zeros(length).index_fill(0, places, 1 / len(places))
+
+
 def see_all_before(mask: Tensor, skipped: int, count: int) -> None:
     """In a row's mask (L, skipped + L) the first `count` tokens see what is before them."""
     mask[:count, : skipped + count] = torch.ones(count, skipped + count).tril(skipped) > 0
@@ -159,17 +172,13 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
             targeted[name] += [(row, token - first, place - first) for token, place in pairs]
         for token, marks in sequence.counts:
             counts.append((row, token - first))
-            share = torch.zeros(length)
-            share[torch.tensor(marks) - first] = 1 / len(marks)
-            counted.append(share)
+            counted.append(shared_evenly(length, torch.tensor(marks) - first))
         pads += [row * length + start - first for start in sequence.starts]
         shown += sequence.shown
-        begin = words
-        for drawing in (sequence, *sequence.earlier) if sequence.drawn else ():
+        for begin, drawing in drawings(sequence, words):
             sign = len(drawing.ids) - first - 1
             if drawing is not sequence:
-                assert torch.equal(drawing.ids, sequence.ids[: len(drawing.ids)])
-                positions[:, row, begin : begin + 9] = drawing.positions[:, -9:]
+                positions[:, row, begin : begin + NUM_QUERIES] = drawing.positions[:, -NUM_QUERIES:]
                 see_up_to(mask[row, 0], first, sign, begin)
             queries.append(row * length + begin)
             drawn.append(drawing.drawn)
@@ -177,7 +186,6 @@ def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
             if places[-1].meant >= 0:
                 targeted["meant"].append((row, sign, places[-1].meant))
             targeted["aimed"] += aimed(drawing, first, sign, places[-1], row)
-            begin += NUM_QUERIES
     return Batch(
         sequences=sequences,
         ids=ids,
