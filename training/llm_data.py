@@ -144,7 +144,8 @@ def see_up_to(mask: Tensor, skipped: int, sign: int, begin: int) -> None:
     """The queries of an earlier drawing, from `begin` on, see its text up to the token `sign`."""
     queries = slice(begin, begin + NUM_QUERIES)
     mask[queries, : skipped + sign + 1] = True
-    mask[queries, skipped + begin : skipped + begin + NUM_QUERIES] = torch.ones(9, 9).tril() > 0
+    own = mask[queries, skipped + begin : skipped + begin + NUM_QUERIES]
+    own.copy_(torch.ones_like(own).tril())
 
 
 def collate(sequences: Sequence[Sequence_], skip: bool = True) -> Batch:
