@@ -8,17 +8,22 @@ from collections.abc import Sequence
 
 from small_world.free_edits import named
 from small_world.language import plural
-from small_world.wordings import place_words
-from small_world.world import COLORS, SHAPES, SIZES, Object, Scene
+from small_world.names import nameable, reference
+from small_world.wordings import RELATIONS_SAID, place_words
+from small_world.world import COLORS, SHAPES, SIZES, Object, Scene, relations
 
 MORE = {"big": ("bigger", "larger", "big"), "small": ("smaller", "little", "small")}
 MOST = {"big": ("biggest", "largest", "big"), "small": ("smallest", "tiniest", "small")}
 SIDES = {  # (row or column, whether it is the first): words before the noun, words for one there
-    ("col", True): (("left",), ("the one on the left", "the left hand one")),
-    ("col", False): (("right",), ("the one on the right", "the right hand one")),
-    ("row", True): (("upper", "top", "higher"), ("the one at the top", "the one on top")),
-    ("row", False): (("lower", "bottom"), ("the one at the bottom", "the one below")),
-}
+    ("col", True): (("left",), ("the one on the left", "the left hand one",
+                                "whatever is on the left", "the thing on the left")),
+    ("col", False): (("right",), ("the one on the right", "the right hand one",
+                                  "whatever is on the right", "the thing on the right")),
+    ("row", True): (("upper", "top", "higher"), ("the one at the top", "the one on top",
+                                                 "whatever is at the top", "the top thing")),
+    ("row", False): (("lower", "bottom"), ("the one at the bottom", "the one below",
+                                           "whatever is at the bottom", "the thing at the bottom")),
+}  # fmt: skip
 NOUNS = ("one", "one", "thing", "object", "shape")
 MANY = ("things", "objects", "shapes", "ones")
 
@@ -57,13 +62,34 @@ def by_looks(scene: Scene, thing: Object) -> list[list[str]]:
     return [names for names in found if names]
 
 
+def by_neighbor(rng: random.Random, scene: Scene, thing: Object) -> list[str]:
+    """ "the one below the star", where nothing else is, by each object with a short name."""
+    found = []
+    for other in nameable(scene):
+        for relation in relations(thing, other) if other != thing else ():
+            there = [o for o in scene.objects if o != other and relation in relations(o, other)]
+            if len(there) == 1:
+                noun = rng.choice((*NOUNS, thing.shape, thing.shape))
+                words = rng.choice(RELATIONS_SAID[relation])
+                found.append(f"the {noun} {words} {reference(rng, scene, other)}")
+    return found
+
+
+def in_corner(scene: Scene, thing: Object) -> list[str]:
+    """Where it alone is in a corner."""
+    corners = [o for o in scene.objects if 1 not in o.cell]
+    return [f"the {noun} in the corner" for noun in NOUNS] if corners == [thing] else []
+
+
 def called(rng: random.Random, scene: Scene, thing: Object) -> str:
     """A name that means this object alone, or "it" where it is."""
     if len(scene.objects) == 1 or rng.random() < 0.5:
-        return named(rng, scene, thing)
+        name = named(rng, scene, thing)
+        return name.replace("the ", "that ", 1) if rng.random() < 0.08 else name
     where = place_words(rng, *thing.cell)
+    ways = [*by_looks(scene, thing), by_neighbor(rng, scene, thing), in_corner(scene, thing)]
     by_place = f"{rng.choice(('the one', 'the thing', 'the object', 'what is'))} {where}"
-    return rng.choice([*map(rng.choice, by_looks(scene, thing)), by_place])
+    return rng.choice([*(rng.choice(way) for way in ways if way), by_place])
 
 
 def groups(scene: Scene) -> list[tuple[list[str], list[Object]]]:

@@ -56,6 +56,7 @@ from small_world.samples import (
     drawn_turn,
     user,
 )
+from small_world.terse import tersely
 from small_world.typos import mistyped
 from small_world.world import Object, Scene, WideRandom, WideShapesRandom, sample_scene
 
@@ -262,7 +263,7 @@ MIX = {
     "dialogue": 14.0,
     "story": 7.0,
     "talk": 0.3,
-    "free_caption": 3.0,
+    "free_caption": 6.0,
     "free_edit": 8.0,
     "free_question": 5.0,
     "converse": 14.0,
@@ -272,18 +273,18 @@ MIX = {
     "emptied": 3.0,
     "redrawn": 3.0,
     "place_edit": 6.0,
-    "joined": 8.0,
+    "joined": 12.0,
     "group_edit": 24.0,
     "compared": 12.0,
     "leaning": 32.0,
-    "phrase_caption": 16.0,
-    "phrase_edit": 85.0,
+    "phrase_caption": 50.0,
+    "phrase_edit": 100.0,
     "phrase_question": 24.0,
-    "phrase_talk": 95.0,
+    "phrase_talk": 100.0,
 }
 
 
-SLIPS = 0.12
+SLIPS, TELEGRAMS = 0.12, 0.12
 TYPED_FREELY = frozenset(
     ("free_caption", "free_edit", "free_question", "converse", "joined", "group_edit", "leaning",
      "phrase_caption", "phrase_edit", "phrase_question", "phrase_talk")
@@ -306,6 +307,8 @@ def sample_any(
     if isinstance(rng, WideRandom) and kind not in SPEAKS_OF_THINGS:
         rng = WideShapesRandom(rng.getrandbits(64))
     sample = SAMPLERS[kind](rng, split)
+    if kind in TYPED_FREELY and rng.random() < TELEGRAMS:
+        sample = tersely(rng, sample)
     slips = kind in TYPED_FREELY and KNOWN not in sample.text and rng.random() < SLIPS
     return mistyped(rng, sample) if slips else sample
 

@@ -15,23 +15,31 @@ from small_world.language import (
     Wish,
     plural,
     settle,
-    with_article,
 )
+from small_world.phrase_looks import Said, in_order, look, said_place, several_looks
 from small_world.phrases import phrase
+from small_world.placed_captions import (
+    adj_placed,
+    anchored,
+    each_corner,
+    line_of_three,
+    pair_placed,
+    same_too,
+    three_placed,
+    two_placed,
+)
 from small_world.samples import Sample, caption_sample, dialogue_sample, user
 from small_world.wordings import (
     BACKGROUND_WORDS,
     RELATIONS_SAID,
     as_typed,
     color_word,
-    place_words,
     size_word,
 )
 from small_world.world import (
     BACKGROUNDS,
     COLORS,
     SHAPES,
-    Object,
     Scene,
     relations,
     sample_scene,
@@ -39,18 +47,6 @@ from small_world.world import (
 )
 
 THINGS = ("thing", "thing2", "thing3")
-Said = tuple[str, Named, str | None, bool]  # text, its objects, their relation, whether the setting
-
-
-def look(rng: random.Random, thing: Object) -> tuple[str, ObjectWish]:
-    """ "a star", "a red star" or "a small red star", and what that asks for."""
-    how = rng.choice(("shape", "color", "color", "color", "both", "both"))
-    words, wish = thing.shape, ObjectWish(thing.shape)
-    if how != "shape":
-        words, wish = f"{color_word(rng, thing.color)} {words}", replace(wish, color=thing.color)
-    if how == "both":
-        words, wish = f"{size_word(rng, thing.size)} {words}", replace(wish, size=thing.size)
-    return with_article(words), wish
 
 
 def setting_words(rng: random.Random, scene: Scene) -> str:
@@ -72,28 +68,12 @@ def one_placed(rng: random.Random, scene: Scene) -> Said:
     row, col = thing.cell
     if rng.random() < 0.4 and 1 not in (row, col):
         row, col = rng.choice(((row, None), (None, col)))
-    where = {"where": place_words(rng, row, col)} if kind != "one_setting" else {}
+    where = {"where": said_place(rng, row, col)} if kind != "one_setting" else {}
     setting = {"setting": setting_words(rng, scene)} if kind != "one_where" else {}
     text, _ = phrase(rng, "draw", kind, thing=words, **where, **setting)
     if where:
         wish = replace(wish, row=row, col=col)
     return text, [(thing, wish, words)], None, bool(setting)
-
-
-def in_order(text: str, named: Named) -> Named:
-    """As the text mentions them: the first is the one in the centre."""
-    return sorted(named, key=lambda entry: re.search(rf"\b{entry[2]}\b", text).start())
-
-
-def several_looks(rng: random.Random, scene: Scene) -> Named | None:
-    """The objects in any order, if their words differ: it must be known which is meant."""
-    named: Named = []
-    for thing in rng.sample(scene.objects, len(scene.objects)):
-        words, wish = look(rng, thing)
-        if any(words in other or other in words for _, _, other in named):
-            return None
-        named.append((thing, wish, words))
-    return named
 
 
 def several(rng: random.Random, scene: Scene) -> Said | None:
@@ -119,19 +99,6 @@ def related(rng: random.Random, scene: Scene) -> Said | None:
     if text.find(words_a) > text.find(words_b):
         return text, found[::-1], OPPOSITE[relation], False
     return text, found, relation, False
-
-
-def two_placed(rng: random.Random, scene: Scene) -> Said | None:
-    found = several_looks(rng, scene)
-    if found is None:
-        return None
-    named, slots = [], {}
-    for number, (thing, wish, words) in zip(("", "2"), found, strict=True):
-        where = place_words(rng, *thing.cell)
-        slots |= {f"thing{number}": words, f"where{number}": where}
-        named.append((thing, replace(wish, row=thing.row, col=thing.col), words))
-    text, _ = phrase(rng, "draw", "two_where", **slots)
-    return text, in_order(text, named), None, False
 
 
 def alike(rng: random.Random, scene: Scene) -> Said:
@@ -227,9 +194,10 @@ def big_small(rng: random.Random, scene: Scene) -> Said:
 FORMS: dict[Callable[[random.Random, Scene], Said | None], tuple[int, ...]] = {
     one: (1,), one_placed: (1,), several: (2, 2, 3), related: (2,), two_placed: (2,),
     alike: (2, 2, 3), corrected: (1,), not_size: (1,), pair_color: (2,), twins_and: (3,),
-    one_each: (2,), big_small: (2,),
+    one_each: (2,), big_small: (2,), three_placed: (3,), adj_placed: (2,), pair_placed: (2,),
+    anchored: (2,), same_too: (2,), line_of_three: (3,), each_corner: (2,),
 }  # fmt: skip
-WEIGHTS = (4, 6, 4, 8, 4, 3, 2, 1, 2, 3, 2.5, 2)
+WEIGHTS = (4, 6, 4, 8, 8, 3, 2, 3, 2, 3, 2.5, 2, 4, 4, 3, 5, 2, 2, 1.5)
 
 
 def framed(rng: random.Random, text: str) -> str:

@@ -9,9 +9,11 @@ from small_world.edits import STEPS, Edit, change, clauses, edit_scene, free_cel
 from small_world.group_edits import changed
 from small_world.language import Names, with_article
 from small_world.layout import USUAL
+from small_world.phrase_adds import look_said, one_add
+from small_world.phrase_likes import SIZE_KIND, one_like, to_edge
 from small_world.phrases import phrase
 from small_world.questions import cell_of
-from small_world.wordings import RELATIONS_SAID, color_word, place_words, size_word
+from small_world.wordings import RELATIONS_SAID, color_word, place_words, spot
 from small_world.world import (
     BACKGROUNDS,
     COLORS,
@@ -23,7 +25,6 @@ from small_world.world import (
 )
 
 NEXT_CELL = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
-SIZE_KIND = {"big": "grow", "small": "shrink"}
 
 
 def other_size(thing: Object) -> str:
@@ -58,12 +59,6 @@ def remove(rng: random.Random, scene: Scene, old: Object, it: str) -> Edit:
     return Edit("remove", text, scene, scene.with_objects(left))
 
 
-def look_said(rng: random.Random, thing: Object, sized: float) -> str:
-    """ "a red star", and as often as `sized` "a small red star"."""
-    look = f"{color_word(rng, thing.color)} {thing.shape}"
-    return with_article(f"{size_word(rng, thing.size)} {look}" if rng.random() < sized else look)
-
-
 def add(rng: random.Random, scene: Scene) -> Edit | None:
     """At the place that is said, or in the first of the usual ones that is free."""
     cells = free_cells(scene)
@@ -71,7 +66,7 @@ def add(rng: random.Random, scene: Scene) -> Edit | None:
     if len(scene.objects) == 3 or not usual:
         return None
     new = sample_object(rng, rng.choice(cells))
-    words = {"thing": look_said(rng, new, 1.0), "where": place_words(rng, new.row, new.col)}
+    words = {"thing": look_said(rng, new, 1.0), "where": spot(rng, new.row, new.col)}
     text, used = phrase(rng, "edits", "add", **words)
     if "where" not in used:
         new = replace(new, row=usual[0][0], col=usual[0][1])
@@ -80,7 +75,7 @@ def add(rng: random.Random, scene: Scene) -> Edit | None:
 
 def move(rng: random.Random, scene: Scene, old: Object, it: str) -> Edit:
     row, col = rng.choice(free_cells(scene)) if rng.random() < 0.95 else old.cell
-    words = {"where": place_words(rng, row, col), "place": bare_place(rng, row, col)}
+    words = {"where": spot(rng, row, col), "place": bare_place(rng, row, col)}
     text, _ = phrase(rng, "edits", "move", it=it, **words)
     return Edit("move", text, scene, change(scene, old, replace(old, row=row, col=col)))
 
@@ -215,11 +210,12 @@ def politely(rng: random.Random, scene: Scene) -> Edit | None:
 
 
 OF_ONE: dict[Callable[[random.Random, Scene, Object, str], Edit | None], float] = {
-    recolor: 5, reshape: 4, remove: 5, move: 6, step: 7, resize: 5, recolor_and_resize: 3,
+    recolor: 5, reshape: 4, remove: 5, move: 6, step: 7, to_edge: 3, resize: 5,
+    recolor_and_resize: 3,
 }  # fmt: skip
 OF_SCENE: dict[Callable[[random.Random, Scene], Edit | None], float] = {
     add: 5, beside: 11, set_background: 2, change_all: 4, recolor_two: 6, same_color: 8, swap: 7,
-    only: 6, clear: 0.5, keep: 0.7, politely: 1,
+    only: 6, clear: 0.5, keep: 0.7, politely: 1, one_add: 9, one_like: 7,
 }  # fmt: skip
 OF_NOTHING = {add: 3, set_background: 2, keep: 0.3}
 

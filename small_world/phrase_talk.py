@@ -5,7 +5,7 @@ As in `leaning.py`, "it" is what was drawn, added or changed last.
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from small_world.called import called
 from small_world.conversations import ABLE, HELLO, KNOWN, SELF, Step, drawing, ended, refusal, say
@@ -14,23 +14,29 @@ from small_world.free_captions import unknown_thing
 from small_world.group_edits import TRIES, changed
 from small_world.language import with_article
 from small_world.layout import USUAL
-from small_world.leaning import Talk, edit_of, meant_by_it, start
+from small_world.leaning import edit_of, meant_by_it, start
+from small_world.phrase_adds import look_said
 from small_world.phrase_captions import phrase_caption
-from small_world.phrase_edits import (
-    NEXT_CELL,
-    SIZE_KIND,
-    about,
-    bare_place,
-    look_said,
-    other_size,
+from small_world.phrase_edits import NEXT_CELL, about, bare_place, other_size
+from small_world.phrase_history import (
+    PhraseTalk,
+    back_but,
+    by_age,
+    can_undo_two,
+    copy_it,
+    exchange,
+    follow,
+    other_one,
+    put_it_here,
 )
+from small_world.phrase_likes import SIZE_KIND
 from small_world.phrase_orders import phrase_edit
 from small_world.phrase_questions import phrase_question
 from small_world.phrase_several import same_change
 from small_world.phrases import phrase
 from small_world.questions import reply
 from small_world.samples import Sample, assistant
-from small_world.wordings import RELATIONS_SAID, as_typed, color_word, place_words
+from small_world.wordings import OF_IT, RELATIONS_SAID, as_typed, color_word, spot
 from small_world.world import COLORS, SHAPES, SIZES, Object, Scene, sample_object, split_of
 
 ANSWERS = {
@@ -42,18 +48,6 @@ ANSWERS = {
     "thanks": "you are welcome!",
     "unclear": "please tell me what to draw.",
 }
-
-
-@dataclass
-class PhraseTalk(Talk):
-    """`last` is the newest edit, if it was the last that was drawn, else what `undone` tells."""
-
-    last: Edit | None = None
-    undone: bool = False
-
-
-def follow(rng: random.Random, kind: str, **words: str) -> str:
-    return phrase(rng, "follow", kind, **words)[0]
 
 
 def recolor_it(rng: random.Random, talk: PhraseTalk) -> Edit:
@@ -88,7 +82,7 @@ def reshape_it(rng: random.Random, talk: PhraseTalk) -> Edit:
 
 def move_it(rng: random.Random, talk: PhraseTalk) -> Edit:
     row, col = rng.choice(free_cells(talk.scene))
-    words = {"where": place_words(rng, row, col), "place": bare_place(rng, row, col)}
+    words = {"where": spot(rng, row, col), "place": bare_place(rng, row, col)}
     text = follow(rng, "move", **words)
     return edit_of(talk.scene, talk.it, replace(talk.it, row=row, col=col), text)
 
@@ -138,6 +132,7 @@ def beside_it(rng: random.Random, talk: PhraseTalk) -> Edit | None:
         return None
     new = sample_object(rng, cell)
     words = {"thing": look_said(rng, new, 1.0), "relation": rng.choice(RELATIONS_SAID[relation])}
+    words["relation_it"] = rng.choice(OF_IT[relation])
     target = talk.scene.with_objects((*talk.scene.objects, new))
     return Edit("add", follow(rng, "add_beside", **words), talk.scene, target)
 
@@ -166,7 +161,8 @@ def same_for(rng: random.Random, talk: PhraseTalk) -> Edit | None:
     (old,) = [o for o in talk.last.source.objects if o not in edit.target.objects]
     new = tuple(o for o in edit.target.objects if o not in talk.last.source.objects)
     kept = tuple(o for o in talk.scene.objects if o != old)
-    text = follow(rng, "too", it=called(rng, talk.scene, old))
+    other = len(others) == 1 and rng.random() < 0.4
+    text = follow(rng, "too", it="the other one" if other else called(rng, talk.scene, old))
     return Edit(edit.kind, text, talk.scene, talk.scene.with_objects((*kept, *new)))
 
 
@@ -200,10 +196,11 @@ def both(rng: random.Random, talk: PhraseTalk) -> Edit | None:
 FOLLOWING: dict[Callable[[random.Random, PhraseTalk], Edit | None], tuple[float, str]] = {
     recolor_it: (3, "color"), resize_it: (3, "size"), remove_it: (1.5, ""), reshape_it: (2, ""),
     move_it: (2.5, "place"), recolor_other: (2.5, "color"), one_more: (2, ""),
-    said_of_it: (4, ""), step_it: (2, "place"), beside_it: (2.5, ""),
+    said_of_it: (4, ""), step_it: (2, "place"), beside_it: (2.5, ""), other_one: (3, ""),
+    copy_it: (2.5, ""), put_it_here: (2.5, "place"),
 }  # fmt: skip
 OF_THE_LAST: dict[Callable[[random.Random, PhraseTalk], Edit | None], float] = {
-    put_there: 2, same_for: 3, meant_other: 3, both: 2,
+    put_there: 2, same_for: 3, meant_other: 3, both: 2, by_age: 4, exchange: 2, back_but: 2,
 }  # fmt: skip
 
 
@@ -214,7 +211,7 @@ def is_alike(scene: Scene, it: Object) -> bool:
 
 def leaning_edit(rng: random.Random, talk: PhraseTalk) -> tuple[Edit | None, str]:
     """An edit that the talk explains, and the trait that it changes."""
-    if rng.random() < 0.42:
+    if rng.random() < 0.45:
         maker = rng.choices(tuple(OF_THE_LAST), tuple(OF_THE_LAST.values()))[0]
         return maker(rng, talk), ""
     if talk.it is None or is_alike(talk.scene, talk.it):
@@ -250,8 +247,19 @@ def edit_step(rng: random.Random, talk: PhraseTalk, split: str) -> Step:
     return Step("edit", said, answer, edit.target, edit.names, anew, edit.sources)
 
 
+def undo_two_step(rng: random.Random, talk: PhraseTalk) -> Step:
+    """The last two changes are taken back at once."""
+    del talk.scenes[-2:]
+    talk.it, talk.trait = meant_by_it(talk.scene, talk.scene), ""
+    talk.last, talk.undone = None, True
+    said = say(as_typed(rng, follow(rng, "undo_two")))
+    return Step("undo", said, drawing("", talk.scene), talk.scene)
+
+
 def undo_step(rng: random.Random, talk: PhraseTalk) -> Step:
     """The last change is taken back, perhaps by naming what was there."""
+    if can_undo_two(talk.scenes) and rng.random() < 0.2:
+        return undo_two_step(rng, talk)
     before, now = talk.scenes[-2:]
     gone = [o for o in before.objects if o not in now.objects]
     new = [o for o in now.objects if o not in before.objects]
@@ -276,6 +284,8 @@ def draw_step(rng: random.Random, talk: PhraseTalk, split: str) -> Step:
         text = as_typed(rng, text)
     start(talk, caption.scene)
     talk.last, talk.undone = None, False
+    cells = {3 * o.row + o.col: o for o in caption.scene.objects}
+    talk.order = tuple(cells[cell] for cell, _ in caption.names)
     answer = drawing("", caption.scene)
     return Step("draw", say(text), answer, caption.scene, caption.names, anew=True)
 

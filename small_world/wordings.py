@@ -123,6 +123,25 @@ def bare_place(rng: random.Random, row: int | None, col: int | None) -> str:
     return words.partition(" the ")[2] if " the " in words and rng.random() < 0.2 else words
 
 
+def terse_place(row: int, col: int) -> tuple[str, ...]:
+    """Names of a cell without preposition and article: "top left", "center"."""
+    if (row, col) == (1, 1):
+        return ("center", "middle", "dead center", "middle of the picture")
+    side = ("left", "middle", "right")[col]
+    if row == 1:
+        return (f"middle {side}", f"center {side}", f"{side} middle")
+    words = ROW_WORDS[row]
+    if col == 1:
+        return (*(f"{word} middle" for word in words), f"{words[0]} center")
+    return (*(f"{word} {side}" for word in words), f"{words[0]} {side} corner")
+
+
+def spot(rng: random.Random, row: int, col: int) -> str:
+    """A cell as it is said, in full or tersely."""
+    full = rng.random() < 0.6
+    return place_words(rng, row, col) if full else rng.choice(terse_place(row, col))
+
+
 def noun_phrase(rng: random.Random, thing: Object, size: bool) -> str:
     """ "a small red star", "a star in red", "red star", "a star that is small and red", ..."""
     if not thing.color:
