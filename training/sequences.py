@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -234,6 +235,13 @@ def repeated_targets(sample: Sample, tokens: Tokens) -> Iterator[AttentionTarget
         yield token - 1, source
 
 
+def compared_targets(tokens: Tokens) -> Iterator[AttentionTarget]:
+    """From each cell of a picture to the same one of the picture before: has it changed?"""
+    for before, after in pairwise(tokens.starts):
+        for cell in range(PICTURE_TOKENS):
+            yield after + cell, before + cell
+
+
 def counted_targets(sample: Sample, tokens: Tokens) -> Iterator[tuple[int, tuple[int, ...]]]:
     """The mark before the picture is one of the tokens: it is all that nothing leaves."""
     for first, cells in counted_spans(sample):
@@ -273,6 +281,7 @@ def taught_heads(sample: Sample, tokens: Tokens) -> dict[str, list[AttentionTarg
     return {
         "described": list(described_targets(sample, tokens)),  # at the object they tell of
         "grounded": list(grounded_targets(sample, tokens)),  # the end of a name, at its object
+        "compared": list(compared_targets(tokens)),
         "repeated": list(repeated_targets(sample, tokens)),  # at the word that comes again next
         "meant": list(meant_targets(sample, tokens)),
         "touched": list(touched_targets(sample, tokens)),
