@@ -8,6 +8,7 @@ import torch
 
 from . import llm, llm_score, tower, unet, vae, vision_encoder, widen
 from .common import RUNS, WIDE, Run, chance, write_safetensors
+from .half_products import use_half_products
 from .restore import restore_runs
 from .scenes import render_batch, sample_scenes
 
@@ -104,8 +105,13 @@ def main() -> None:
         "--from-checkpoint", type=Path, help="first make runs of this exported model"
     )
     parser.add_argument("--until", type=int, help="stop after this step of each stage")
+    parser.add_argument(
+        "--half-products", action="store_true", help="for processors with avx512_bf16: faster"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    if args.half_products:
+        use_half_products()
     if args.from_checkpoint:
         restore_runs(args.from_checkpoint)
     for name in STAGES if args.stage == "all" else (args.stage,):
