@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 
 from small_world.free_edits import named
-from small_world.language import plural
+from small_world.language import plural, with_article
 from small_world.names import nameable, reference
 from small_world.wordings import RELATIONS_SAID, place_words
 from small_world.world import COLORS, SHAPES, SIZES, Object, Scene, relations
@@ -24,6 +24,10 @@ SIDES = {  # (row or column, whether it is the first): words before the noun, wo
     ("row", False): (("lower", "bottom"), ("the one at the bottom", "the one below",
                                            "whatever is at the bottom", "the thing at the bottom")),
 }  # fmt: skip
+LINES = (
+    ("row", 0, "top row"), ("row", 1, "middle row"), ("row", 2, "bottom row"),
+    ("col", 0, "left column"), ("col", 1, "middle column"), ("col", 2, "right column"),
+)  # fmt: skip
 NOUNS = ("one", "one", "thing", "object", "shape")
 MANY = ("things", "objects", "shapes", "ones")
 
@@ -104,9 +108,42 @@ def groups(scene: Scene) -> list[tuple[list[str], list[Object]]]:
                 nouns = [f"{value} {word}" for word in MANY]
                 nouns = [plural(value)] if trait == "shape" else nouns
                 names = [name for noun in nouns for name in grouped(noun, len(things))]
-                if trait != "shape":
-                    names += [f"everything {value}", f"everything that is {value}"]
+                names += every_one(value) if trait == "shape" else whatever_is(value)
                 found.append((names, things))
+            others = [o for o in scene.objects if getattr(o, trait) != value]
+            if others:
+                word = with_article(value) if trait == "shape" else value
+                found.append((whatever_is_not(word), others))
+    return found + in_lines(scene)
+
+
+def every_one(shape: str) -> list[str]:
+    return [f"every {shape}", f"each {shape}"]
+
+
+def whatever_is(look: str) -> list[str]:
+    words = ("everything", "anything", "whatever is", "everything that is", "everything that's")
+    return [f"{word} {look}" for word in words]
+
+
+def whatever_is_not(word: str) -> list[str]:
+    words = ("everything that is not", "everything that isn't", "anything that isn't",
+             "whatever is not", "all that isn't")  # fmt: skip
+    return [f"{some} {word}" for some in words]
+
+
+def in_line(line: str) -> list[str]:
+    words = ("everything in the", "the ones in the", "whatever is in the", "all in the")
+    return [f"{word} {line}" for word in words]
+
+
+def in_lines(scene: Scene) -> list[tuple[list[str], list[Object]]]:
+    """Two or more that share a row or a column: "everything in the top row"."""
+    found = []
+    for line, number, name in LINES:
+        things = [o for o in scene.objects if getattr(o, line) == number]
+        if len(things) > 1:
+            found.append((in_line(name), things))
     return found
 
 
@@ -150,7 +187,10 @@ def every_name() -> list[str]:
     found |= {name for shape in SHAPES for name in grouped(plural(shape), 2)}
     for look in (*COLORS, *SIZES):
         found |= {name for word in MANY for name in grouped(f"{look} {word}", 2)}
-        found |= {f"everything {look}", f"everything that is {look}"}
+        found |= {*whatever_is(look), *whatever_is_not(look)}
+    for shape in SHAPES:
+        found |= {*every_one(shape), *whatever_is_not(with_article(shape))}
+    found |= {name for *_, line in LINES for name in in_line(line)}
     return sorted(found, key=len, reverse=True)
 
 

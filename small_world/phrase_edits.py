@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from small_world.called import called
+from small_world.called import called, several
 from small_world.edits import STEPS, Edit, change, clauses, edit_scene, free_cells
 from small_world.group_edits import changed
 from small_world.language import Names, with_article
@@ -180,6 +180,11 @@ def swap(rng: random.Random, scene: Scene) -> Edit | None:
 def only(rng: random.Random, scene: Scene) -> Edit | None:
     if len(scene.objects) < 2:
         return None
+    found = several(rng, scene)
+    if found is not None and len(found[1]) < len(scene.objects) and rng.random() < 0.35:
+        them, kept = found
+        text, _ = phrase(rng, "edits", "only", it=them)
+        return Edit("remove", text, scene, scene.with_objects(tuple(kept)))
     kept = rng.choice(scene.objects)
     text, _ = phrase(rng, "edits", "only", it=called(rng, scene, kept))
     return Edit("remove", text, scene, scene.with_objects((kept,)))

@@ -19,6 +19,7 @@ EDGES = {
     "far_left": ("col", 0),
     "far_right": ("col", 2),
 }
+TWO_STEPS = {"up": (-2, 0), "down": (2, 0), "to the left": (0, -2), "to the right": (0, 2)}
 SIZE_KIND = {"big": "grow", "small": "shrink"}
 
 
@@ -70,7 +71,34 @@ def to_edge(rng: random.Random, scene: Scene, old: Object, it: str) -> Edit | No
     return Edit("move", text, scene, change(scene, old, new))
 
 
-LIKES: dict[Callable[[random.Random, Scene], Edit | None], float] = {all_but: 4, same_trait: 3}
+def two_steps(rng: random.Random, scene: Scene) -> Edit | None:
+    """ "two cells to the right"."""
+    old = rng.choice(scene.objects)
+    way = rng.choice(tuple(TWO_STEPS))
+    row, col = old.row + TWO_STEPS[way][0], old.col + TWO_STEPS[way][1]
+    if (row, col) not in free_cells(scene):
+        return None
+    text, _ = phrase(rng, "edits", "two_steps", it=called(rng, scene, old), way=way)
+    return Edit("move", text, scene, change(scene, old, replace(old, row=row, col=col)))
+
+
+def move_between(rng: random.Random, scene: Scene) -> Edit | None:
+    """Into the cell between the two others."""
+    if len(scene.objects) < 3:
+        return None
+    old, a, b = rng.sample(scene.objects, 3)
+    cell = ((a.row + b.row) / 2, (a.col + b.col) / 2)
+    if cell not in free_cells(scene):
+        return None
+    names = {"other": called(rng, scene, a), "third": called(rng, scene, b)}
+    text, _ = phrase(rng, "edits", "move_between", it=called(rng, scene, old), **names)
+    new = replace(old, row=int(cell[0]), col=int(cell[1]))
+    return Edit("move", text, scene, change(scene, old, new))
+
+
+LIKES: dict[Callable[[random.Random, Scene], Edit | None], float] = {
+    all_but: 4, same_trait: 3, two_steps: 2, move_between: 1,
+}  # fmt: skip
 
 
 def one_like(rng: random.Random, scene: Scene) -> Edit | None:

@@ -38,6 +38,7 @@ SLOTS = {
         "correct": ("first second", ""), "correct_color": ("it color color2", ""),
         "instead": ("it thing", ""), "all_of_it": ("it color size", ""),
         "add_beside": ("thing relation other", ""), "add_same_color": ("thing other", ""),
+        "two_steps": ("it way", ""), "move_between": ("it other third", ""),
         "copy": ("it where", ""), "add_two": ("thing thing2", ""),
         "between": ("thing other third", ""), "all_but_color": IT_COLOR,
         **dict.fromkeys(("all_but_grow", "all_but_shrink"), IT),
