@@ -6,6 +6,7 @@ before any answer is.
 """
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 from small_world import wordings
@@ -14,7 +15,8 @@ from small_world.language import BACKGROUND_PHRASES, SIZE_WORDS
 from small_world.questions import SETTING_CELL, cell_of
 from small_world.samples import Sample, Shown, Text, segment_text
 from small_world.things import WORD_OF_THING
-from small_world.world import COLORS, PLACES, SHAPES, Object, Scene
+from small_world.wordings import RELATIONS_SAID
+from small_world.world import COLORS, PLACES, SHAPES, Object, Scene, relations
 
 SIZE_OF = {word: size for size, words in SIZE_WORDS.items() for word in words}
 PLACE_NAMES = [place for row in PLACES for place in row]
@@ -42,11 +44,18 @@ PLACE_WORDS = re.compile(
 PLACE_NUMBERS = {place: 3 * i + j for i, row in enumerate(PLACES) for j, place in enumerate(row)}
 CENTER = 4
 SAME_ROW = {"upper": "top", "lower": "bottom", "center": "middle"}
+RELATION_OF = {words: name for name, said in RELATIONS_SAID.items() for words in said}
+NEIGHBOR_NOUNS = ("one", "thing", "object", "shape")
+Spans = list[tuple[int, int]]
 CALLED = re.compile(rf"\b(?:{'|'.join(EVERY_NAME)})\b")
 NOUNS = "|".join((*SHAPES, *ANY_SHAPE, *WORD_OF_THING))
 NAME = re.compile(
     rf"\b(?:({'|'.join(SIZE_OF)}) )?(?:({'|'.join(COLORS)}) )?({NOUNS})\b"
     rf"( (?:at|in|on) the ({'|'.join(PLACE_NAMES)}))?"
+)
+NEIGHBOR = re.compile(
+    rf"\bthe ({'|'.join((*NEIGHBOR_NOUNS, *SHAPES))}) "
+    rf"({'|'.join(sorted(RELATION_OF, key=len, reverse=True))}) the ([a-z ]+)"
 )
 
 
@@ -106,13 +115,41 @@ def called_names(text: str, scene: Scene) -> list[tuple[int, int]]:
     return found
 
 
-def grounded_spans(sample: Sample) -> list[tuple[int, int]]:
+def neighbor_names(text: str, scene: Scene) -> list[tuple[int, int]]:
+    """(last character, cell) of "the one below the star", where it means one object."""
+    found = []
+    for match in NEIGHBOR.finditer(text.lower()):
+        relation = RELATION_OF[match[2]]
+        other = NAME.match(match[0], match.start(3) - match.start())
+        thing = meant(other, scene, None) if other else None
+        there = [
+            o
+            for o in scene.objects
+            if thing is not None
+            and o != thing
+            and match[1] in (*NEIGHBOR_NOUNS, o.shape)
+            and relation in relations(o, thing)
+        ]
+        if len(there) == 1:
+            found.append((match.start() + other.end() - 1, cell_of(there[0])))
+    return found
+
+
+def spans(sample: Sample, names: Callable[[str, Scene], list[tuple[int, int]]]) -> Spans:
     """(last character, cell) of all names that others say of the last picture before them."""
     result, start, scene = [], 0, None
     for segment in sample.segments:
         if isinstance(segment, Shown):
             scene = segment.scene
         elif isinstance(segment, Text) and not segment.loss and scene is not None:
-            result += [(start + last, cell) for last, cell in grounded_names(segment.text, scene)]
+            result += [(start + last, cell) for last, cell in names(segment.text, scene)]
         start += len(segment_text(segment))
     return result
+
+
+def grounded_spans(sample: Sample) -> Spans:
+    return spans(sample, grounded_names)
+
+
+def neighbor_spans(sample: Sample) -> Spans:
+    return spans(sample, neighbor_names)

@@ -13,7 +13,15 @@ from dataclasses import replace
 import torch
 
 from blip3u_core.language.prompt import INSTRUCTION_REQUEST, QUESTION_REQUEST
-from small_world import comparisons, phrase_edits, phrase_orders, phrase_questions, phrase_several
+from small_world import (
+    comparisons,
+    phrase_adds,
+    phrase_edits,
+    phrase_likes,
+    phrase_orders,
+    phrase_questions,
+    phrase_several,
+)
 from small_world.called import called
 from small_world.edits import Edit
 from small_world.phrase_orders import likened_scene
@@ -69,7 +77,8 @@ def asked(make: Callable[..., Question | None], of_one: bool = False) -> Maker:
 def all_kinds() -> Iterator[tuple[str, Maker]]:
     for make in phrase_edits.OF_ONE:
         yield f"edit: {make.__name__}", wish(make, of_one=True)
-    for make in (*phrase_edits.OF_SCENE, phrase_orders.two_wishes, *phrase_several.OF_TWO):
+    of_scene = (*phrase_edits.OF_SCENE, *phrase_adds.ADDS, *phrase_likes.LIKES)
+    for make in (*of_scene, phrase_orders.two_wishes, *phrase_several.OF_TWO):
         yield f"edit: {make.__name__}", wish(make)
     for make in dict.fromkeys(phrase_questions.OF_ONE):
         yield f"ask: {make.__name__}", asked(make, of_one=True)

@@ -84,6 +84,9 @@ WEIGHTS |= {
     "told": 0.15,
     "named": 0.3,
     "settled": 0.4,
+    "aimed_late": 0.6,
+    "touched_late": 0.5,
+    "settled_late": 0.4,
 }
 if WIDE:
     WEIGHTS["cells"] = 1.0
@@ -103,7 +106,13 @@ HEADS = {
     "named": (4, 3),
     "settled": (5, 3),
     "repeated": (6, 1),
+    # the same once more, for what takes longer to find: "two cells right of the lower ring"
+    "aimed_late": (4, 4),
+    "touched_late": (5, 4),
+    "settled_late": (6, 3),
 }
+LATE = "_late"
+OF_QUERIES = ("copied", "named", "touched", "settled")  # targets of a drawing's queries
 NULL_SHARE = 0.1
 NOISE_DRAWS = 2
 CHUNKS = 6  # parts of a step, each of samples of about one length
@@ -165,18 +174,20 @@ class LlmTraining(nn.Module):
     def attention_losses(self, batch: Batch) -> dict[str, list[Tensor]]:
         """Losses of the taught heads in the last pass, where the batch has targets for them."""
         found = defaultdict(list)
-        if batch.drawn:
-            rows = batch.queries[:, 0] // batch.ids.shape[1]
-            columns = batch.queries % batch.ids.shape[1]
-            for name in ("copied", "named", "touched", "settled"):
-                found[name].append(self.attention_loss(name, rows, columns, getattr(batch, name)))
         if len(batch.counts):
             row, token = batch.counts.T
             attention = self.attention("counted", row, token[:, None])[:, 0]
             found["counted"].append(F.cross_entropy(attention, batch.counted, reduction="none"))
-        for name, targets in batch.attention_targets.items():
-            row, token, place = targets.T
-            found[name].append(self.attention_loss(name, row, token[:, None], place[:, None]))
+        rows = batch.queries[:, 0] // batch.ids.shape[1]
+        columns = batch.queries % batch.ids.shape[1]
+        for name in HEADS:
+            target = name.removesuffix(LATE)
+            if target in OF_QUERIES and batch.drawn:
+                wanted = getattr(batch, target)
+                found[name].append(self.attention_loss(name, rows, columns, wanted))
+            elif target in batch.attention_targets:
+                row, token, place = batch.attention_targets[target].T
+                found[name].append(self.attention_loss(name, row, token[:, None], place[:, None]))
         return found
 
     def begin(self, folder=RUNS) -> None:

@@ -1,25 +1,23 @@
 """One sample as tensors: its ids and positions, what is learned, and where taught heads look."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from blip3u_core.language.prompt import PICTURE, TURN_END, open_turn_text
-from small_world.language import Names, look_words, place_phrase
-from small_world.questions import cell_of
+from blip3u_core.language.prompt import PICTURE, open_turn_text
+from small_world.language import Names
 from small_world.samples import Drawn, Sample, Shown, Text, segment_text
 from small_world.world import Scene
 
-from .copying import REFUSED, copied_characters
-from .grounding import PLACE_WORDS, cell_of_place, grounded_spans
+from .attention_targets import AttentionTarget, counted_targets, taught_heads
+from .copying import REFUSED
+from .grounding import PLACE_WORDS, cell_of_place
 from .llm_config import FEATURE_GRID, NUM_QUERIES, PICTURE_TOKENS
-from .rewriting import decisive_characters, rewritings, told_characters
+from .rewriting import decisive_characters
 from .tokenizer import load_tokenizer
-
-AttentionTarget = tuple[int, int]  # a token, and the one that it is to attend to
+from .tokens import Tokens
 
 ANSWER_WEIGHT = 4.0
 DECISIVE_WEIGHT = 8.0
@@ -111,36 +109,6 @@ def first_characters(sample: Sample) -> list[int]:
     return [first for first, _ in learned_spans(sample) if sample.text[:first].endswith(opened)]
 
 
-def described_spans(sample: Sample) -> list[tuple[int, int, int]]:
-    """(first character, end, cell) of the words that are said of an object of the last picture."""
-    spans, place, scene = [], 0, None
-    for segment in sample.segments:
-        if isinstance(segment, Shown):
-            scene = segment.scene
-        elif isinstance(segment, Text) and segment.loss and scene is not None:
-            if segment.about is not None:
-                end = place + len(segment.text.removesuffix(TURN_END))
-                spans.append((place, end, segment.about))
-            for thing in scene.objects:
-                phrase = f"{look_words(thing)} {place_phrase(thing.place)}"
-                found = segment.text.find(phrase)
-                if found >= 0:
-                    first = place + found
-                    spans.append((first, first + len(phrase), 3 * thing.row + thing.col))
-        place += len(segment_text(segment))
-    return spans
-
-
-def counted_spans(sample: Sample) -> list[tuple[int, tuple[int, ...]]]:
-    """(first character, cells of the last picture) of the answers that a number decides."""
-    spans, place = [], 0
-    for segment in sample.segments:
-        if isinstance(segment, Text) and segment.counted is not None:
-            spans.append((place, segment.counted))
-        place += len(segment_text(segment))
-    return spans
-
-
 def changed_cells(before: Scene, after: Scene) -> tuple[list[int], list[int]]:
     """Cells whose object an edit takes or alters, and all cells that it makes different."""
     old = {3 * thing.row + thing.col: thing for thing in before.objects}
@@ -179,114 +147,6 @@ def picture_positions(length: int, starts: Sequence[int], spatial: bool) -> Tens
         positions[1, start : start + PICTURE_TOKENS] += place // FEATURE_GRID
         positions[2, start : start + PICTURE_TOKENS] += place % FEATURE_GRID
     return positions
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """A sample's tokens and where they stand in its text; a picture's pads begin nowhere."""
-
-    ids: list[int]
-    begins: list[int]  # first character, -1 for a pad
-    of: dict[int, int]  # character -> token
-    starts: list[int]  # where each picture's pads begin
-
-    @classmethod
-    def from_text(cls, text: str) -> "Tokens":
-        tokenizer = load_tokenizer()
-        pad = tokenizer.token_to_id("<|image_pad|>")
-        encoded = tokenizer.encode(text, add_special_tokens=False)
-        ids, begins, of, starts = [], [], {}, []
-        for token, (begin, end) in zip(encoded.ids, encoded.offsets, strict=True):
-            of |= dict.fromkeys(range(begin, end), len(ids))
-            if token == pad:
-                starts.append(len(ids))
-                ids += [pad] * PICTURE_TOKENS
-                begins += [-1] * PICTURE_TOKENS
-            else:
-                ids.append(token)
-                begins.append(begin)
-        return cls(ids, begins, of, starts)
-
-    def within(self, first: int, end: int) -> list[int]:
-        """Tokens that begin between these characters."""
-        return [token for token, begin in enumerate(self.begins) if first <= begin < end]
-
-    def pad(self, token: int, cell: int) -> int:
-        """The picture token of a cell in the last picture before a token; -1 is the mark before."""
-        return max(start for start in self.starts if start < token) + cell
-
-
-def described_targets(sample: Sample, tokens: Tokens) -> Iterator[AttentionTarget]:
-    for first, end, cell in described_spans(sample):
-        for token in tokens.within(first, end):
-            yield token - 1, tokens.pad(token, cell)
-
-
-def grounded_targets(sample: Sample, tokens: Tokens) -> Iterator[AttentionTarget]:
-    for last, cell in grounded_spans(sample):
-        yield tokens.of[last], tokens.pad(tokens.of[last], cell)
-
-
-def repeated_targets(sample: Sample, tokens: Tokens) -> Iterator[AttentionTarget]:
-    copied = {}
-    for character, source in copied_characters(sample).items():
-        copied.setdefault(tokens.of[character], tokens.of[source])
-    for token, source in copied.items():
-        yield token - 1, source
-
-
-def compared_targets(tokens: Tokens) -> Iterator[AttentionTarget]:
-    """From each cell of a picture to the same one of the picture before: has it changed?"""
-    for before, after in pairwise(tokens.starts):
-        for cell in range(PICTURE_TOKENS):
-            yield after + cell, before + cell
-
-
-def counted_targets(sample: Sample, tokens: Tokens) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """The mark before the picture is one of the tokens: it is all that nothing leaves."""
-    for first, cells in counted_spans(sample):
-        token = tokens.of[first]
-        yield token - 1, tuple(tokens.pad(token, cell) for cell in (-1, *cells))
-
-
-def meant_targets(sample: Sample, tokens: Tokens) -> Iterator[AttentionTarget]:
-    """From where a rewriting begins to the object that it is about."""
-    for rewriting in rewritings(sample):
-        opener = tokens.of[rewriting.start] - 1
-        if rewriting.meant is not None:
-            yield opener, tokens.pad(opener, cell_of(rewriting.meant))
-
-
-def told_targets(sample: Sample, tokens: Tokens) -> Iterator[AttentionTarget]:
-    for start, end in told_characters(sample):
-        yield tokens.of[start] - 1, tokens.of[end]
-
-
-def touched_targets(sample: Sample, tokens: Tokens) -> Iterator[AttentionTarget]:
-    """A rewriting's words look as the queries of a drawing do.
-
-    Those of what stays look at its picture token, those of what changes where the writing began,
-    which knows the instruction.
-    """
-    for rewriting in rewritings(sample):
-        opener = tokens.of[rewriting.start] - 1
-        for first, end, thing in rewriting.phrases:
-            for token in tokens.within(first, end):
-                kept = opener if thing is None else tokens.pad(token, cell_of(thing))
-                yield token - 1, kept
-
-
-def taught_heads(sample: Sample, tokens: Tokens) -> dict[str, list[AttentionTarget]]:
-    """Of each head: where the words of a text shall look."""
-    return {
-        "described": list(described_targets(sample, tokens)),  # at the object they tell of
-        "grounded": list(grounded_targets(sample, tokens)),  # the end of a name, at its object
-        "compared": list(compared_targets(tokens)),
-        "repeated": list(repeated_targets(sample, tokens)),  # at the word that comes again next
-        "meant": list(meant_targets(sample, tokens)),
-        "touched": list(touched_targets(sample, tokens)),
-        "told": list(told_targets(sample, tokens)),  # a story's sentence, at its instruction
-    }
 
 
 def token_weights(sample: Sample, tokens: Tokens) -> Tensor:
@@ -332,6 +192,7 @@ def encode(sample: Sample) -> Sequence_:
     for cell, place in last_mentions(sample).items():
         mentions[cell] = tokens.of[place]
     length = len(tokens.ids) + (NUM_QUERIES if sample.draws else 0)
+    aimed = aims(sample, tokens)
     return Sequence_(
         kind=sample.kind,
         ids=torch.tensor(tokens.ids),
@@ -343,8 +204,8 @@ def encode(sample: Sample) -> Sequence_:
         drawn=sample.segments[-1].scene if isinstance(sample.segments[-1], Drawn) else None,
         mentions=mentions,
         anew=sample.anew,
-        aims=aims(sample, tokens),
-        attention_targets=taught_heads(sample, tokens),
+        aims=aimed,
+        attention_targets=taught_heads(sample, tokens, aimed.values()),
         counts=tuple(counted_targets(sample, tokens)),
         earlier=tuple(encode(before) for before in sample.earlier),
     )

@@ -6,17 +6,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from blip3u_core.language.prompt import INSTRUCTION_REQUEST
-from small_world.called import EVERY_NAME, all_names, called, several
+from blip3u_core.language.prompt import INSTRUCTION_REQUEST, PICTURE
+from small_world.called import EVERY_NAME, all_names, by_neighbor, called, several
 from small_world.conversations import KNOWN
 from small_world.dialogues import SAMPLERS, TYPED_FREELY
 from small_world.phrase_edits import same_color, swap
 from small_world.phrase_orders import likened_scene, phrase_edit_sample
 from small_world.phrase_talk import phrase_talk_sample
-from small_world.samples import Sample, dialogue_sample, user
+from small_world.questions import cell_of
+from small_world.samples import Sample, assistant, dialogue_sample, user
 from small_world.typos import mistyped
 from small_world.world import Object, Scene
-from training.grounding import grounded_names
+from training.grounding import grounded_names, neighbor_names, neighbor_spans
 from training.llm import LlmTraining
 from training.llm_data import Batch, collate
 from training.scenes import render_batch
@@ -99,9 +100,32 @@ def test_img_aims_at_every_cell_that_changes_and_words_at_theirs():
         sign = len(sequence.ids) - batch.skipped - 1
         found = aims(sample)
         assert {cell for token, cell in found if token == sign} == set(changed)
-        assert {cell for _, cell in found} <= set(changed)
+        neighbors = {cell for _, cell in neighbor_spans(sample)}
+        assert {cell for _, cell in found} <= set(changed) | neighbors
         seen += len(found) > len(changed)
     assert seen > 20  # edits whose words name a cell
+
+
+def test_an_object_named_by_its_neighbour_is_aimed_at():
+    rng, seen = random.Random(5), 0
+    for _ in range(60):
+        scene = likened_scene(rng, "any", 3)
+        for thing in scene.objects:
+            for name in by_neighbor(rng, scene, thing):
+                text = f"paint {name} red"
+                last = len(text) - len(" red") - 1
+                assert neighbor_names(text, scene) == [(last, cell_of(thing))]
+                seen += 1
+    assert seen > 100
+    assert neighbor_names("the one below the star", Scene("day", (STAR,))) == []
+
+
+def test_a_picture_is_compared_with_the_one_before():
+    turns = [user("{prompt}", "a star"), assistant(PICTURE, Scene("day", (STAR,)))]
+    turns += [user("{prompt}", "and a ring"), assistant(PICTURE, THREE)]
+    sequence = encode(dialogue_sample("talk", [*turns, user("{prompt}", "what is it?")]))
+    first, second = sequence.starts
+    assert sequence.attention_targets["compared"] == [(second + i, first + i) for i in range(9)]
 
 
 def test_a_colour_that_is_taken_over_is_looked_up_where_its_object_is_named():
