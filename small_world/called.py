@@ -91,7 +91,8 @@ def called(rng: random.Random, scene: Scene, thing: Object) -> str:
         name = named(rng, scene, thing)
         return name.replace("the ", "that ", 1) if rng.random() < 0.08 else name
     where = place_words(rng, *thing.cell)
-    ways = [*by_looks(scene, thing), by_neighbor(rng, scene, thing), in_corner(scene, thing)]
+    ways = [*by_looks(scene, thing), in_corner(scene, thing)]
+    ways += [by_neighbor(rng, scene, thing)] if rng.random() < 0.5 else []
     by_place = f"{rng.choice(('the one', 'the thing', 'the object', 'what is'))} {where}"
     return rng.choice([*(rng.choice(way) for way in ways if way), by_place])
 

@@ -100,7 +100,7 @@ def between(rng: random.Random, scene: Scene) -> Edit | None:
 
 
 ADDS: dict[Callable[[random.Random, Scene], Edit | None], float] = {
-    add_beside: 6, add_same_color: 2, copy: 3, add_two: 3, between: 3,
+    add_beside: 6, add_same_color: 2, copy: 3, add_two: 3, between: 1,
 }  # fmt: skip
 
 

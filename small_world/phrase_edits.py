@@ -215,12 +215,12 @@ def politely(rng: random.Random, scene: Scene) -> Edit | None:
 
 
 OF_ONE: dict[Callable[[random.Random, Scene, Object, str], Edit | None], float] = {
-    recolor: 5, reshape: 4, remove: 5, move: 6, step: 7, to_edge: 3, resize: 5,
+    recolor: 6, reshape: 4, remove: 8, move: 7, step: 6, to_edge: 2, resize: 6,
     recolor_and_resize: 3,
 }  # fmt: skip
 OF_SCENE: dict[Callable[[random.Random, Scene], Edit | None], float] = {
     add: 5, beside: 11, set_background: 2, change_all: 4, recolor_two: 6, same_color: 8, swap: 7,
-    only: 6, clear: 0.5, keep: 0.7, politely: 1, one_add: 9, one_like: 7,
+    only: 6, clear: 0.5, keep: 0.7, politely: 1, one_add: 6, one_like: 4,
 }  # fmt: skip
 OF_NOTHING = {add: 3, set_background: 2, keep: 0.3}
 
@@ -237,7 +237,7 @@ def about(rng: random.Random, scene: Scene, old: Object, it: str) -> Edit | None
 def one_wish(rng: random.Random, scene: Scene) -> Edit | None:
     if not scene.objects:
         return drawn(rng, OF_NOTHING)(rng, scene)
-    if rng.random() < 0.4:
+    if rng.random() < 0.45:
         old = rng.choice(scene.objects)
         return about(rng, scene, old, called(rng, scene, old))
     return drawn(rng, OF_SCENE)(rng, scene)

@@ -97,7 +97,7 @@ def move_between(rng: random.Random, scene: Scene) -> Edit | None:
 
 
 LIKES: dict[Callable[[random.Random, Scene], Edit | None], float] = {
-    all_but: 4, same_trait: 3, two_steps: 2, move_between: 1,
+    all_but: 5, same_trait: 2, two_steps: 0.7, move_between: 0.3,
 }  # fmt: skip
 
 

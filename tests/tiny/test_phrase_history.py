@@ -29,7 +29,8 @@ def talk_of(*scenes: Scene, it: Object | None = None, last: Edit | None = None):
 
 def edits_of(make, talk, count=60):
     rng = random.Random(make.__name__)
-    return [edit for edit in (make(rng, talk) for _ in range(count)) if edit is not None]
+    found = [edit for edit in (make(rng, talk) for _ in range(count)) if edit is not None]
+    return [edit for edit in found if edit.target != edit.source]  # not "move it to where it is"
 
 
 def test_the_new_one_is_what_was_added_last():
