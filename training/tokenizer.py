@@ -109,18 +109,28 @@ def learn_tokenizer(seed: int = 0, num_samples: int = 30_000) -> Tokenizer:
 def extended(known: Tokenizer, words: Sequence[str]) -> Tokenizer:
     """A tokenizer that cuts texts as `known` does, but for these words, each of them one token.
 
-    Its new merges come last, so what the old ones make of other texts stays as it is.
+    Its new merges come last, so what the old ones make of other texts stays as it is. Those of one
+    word may cut another one in a new way, which then gets merges of its own.
     """
+    while cut := [word for word in words if len(known.encode(word, add_special_tokens=False)) > 1]:
+        known = with_merges(known, cut)
+    return known
+
+
+def with_merges(known: Tokenizer, words: Sequence[str]) -> Tokenizer:
+    """With merges, behind the others, that put the pieces of these words together."""
     whole = json.loads(known.to_str())
     vocab = {token: i for token, i in whole["model"]["vocab"].items() if token not in ADDED}
     merges = [tuple(pair) for pair in whole["model"]["merges"]]
+    known_pairs = set(merges)
     for word in words:
         pieces = known.encode(word, add_special_tokens=False).tokens
         while len(pieces) > 1:
             first, second, *rest = pieces
             pieces = [first + second, *rest]
-            if pieces[0] not in vocab:
-                vocab[pieces[0]] = len(vocab)
+            vocab.setdefault(pieces[0], len(vocab))
+            if (first, second) not in known_pairs:
+                known_pairs.add((first, second))
                 merges.append((first, second))
     result = Tokenizer(BPE(vocab, merges))
     result.normalizer, result.decoder = known.normalizer, known.decoder
