@@ -4,6 +4,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
+from small_world import called
+from small_world.edits import STEPS
 from small_world.free_captions import Named
 from small_world.joined_captions import with_looks
 from small_world.language import ObjectWish, plural, with_article
@@ -12,14 +14,12 @@ from small_world.phrases import phrase
 from small_world.wordings import RELATIONS_SAID, color_word, size_word, spot
 from small_world.world import Object, Scene
 
-STEPS = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}
 CORNERS = {"top": ((0, 0), (0, 2)), "bottom": ((2, 0), (2, 2)),
            "left": ((0, 0), (2, 0)), "right": ((0, 2), (2, 2))}  # fmt: skip
 LINES = {
-    "the top row": ((0, 0), (0, 1), (0, 2)), "the middle row": ((1, 0), (1, 1), (1, 2)),
-    "the bottom row": ((2, 0), (2, 1), (2, 2)), "the left column": ((0, 0), (1, 0), (2, 0)),
-    "the middle column": ((0, 1), (1, 1), (2, 1)), "the right column": ((0, 2), (1, 2), (2, 2)),
-}  # fmt: skip
+    f"the {name}": tuple((i, j) for i in range(3) for j in range(3) if (i, j)[line == "col"] == at)
+    for line, at, name in called.LINES
+}
 
 
 def here(wish: ObjectWish, thing: Object) -> ObjectWish:
