@@ -18,7 +18,7 @@ from small_world.samples import Sample, assistant, dialogue_sample, user
 from small_world.typos import mistyped
 from small_world.world import Object, Scene
 from training.grounding import grounded_names, neighbor_names, neighbor_spans
-from training.llm import LlmTraining
+from training.llm import HEADS, LATE, LlmTraining
 from training.llm_data import Batch, collate
 from training.scenes import render_batch
 from training.sequences import encode, exchanged_cells
@@ -118,6 +118,18 @@ def test_an_object_named_by_its_neighbour_is_aimed_at():
                 seen += 1
     assert seen > 100
     assert neighbor_names("the one below the star", Scene("day", (STAR,))) == []
+
+
+@torch.no_grad()
+def test_a_late_head_is_asked_what_the_first_one_was():
+    training, samples = LlmTraining(None), talks(2)
+    _, batch = visual_tokens(training, samples)
+    losses = training.attention_losses(batch)
+    for late in (name for name in HEADS if name.endswith(LATE)):
+        first = torch.cat(losses[late.removesuffix(LATE)])
+        assert torch.cat(losses[late]).shape == first.shape
+        assert HEADS[late][0] > HEADS[late.removesuffix(LATE)][0]
+        assert len(first) > 5
 
 
 def test_a_picture_is_compared_with_the_one_before():
