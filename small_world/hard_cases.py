@@ -22,7 +22,7 @@ from small_world.conversations import (
 )
 from small_world.edits import Edit, edit_plan_of, edit_scene, sample_edit
 from small_world.free_captions import whole_caption
-from small_world.free_edits import CLEARINGS, change_background, free_edit, politely
+from small_world.free_edits import CLEARINGS, KEEPING, change_background, free_edit, politely
 from small_world.free_questions import (
     EMPTY,
     are_all,
@@ -63,6 +63,13 @@ SENTENCES = ("describe it in one sentence", "what is going on here?", "caption t
              "write a caption", "write a caption for this picture",
              "describe everything you see", "say what is shown", "give a short description",
              "describe the image in detail", "explain what you see")  # fmt: skip
+
+STAYING = ("draw it again", "draw the picture again", "redraw it", "redo the picture", "once more",
+           "show it again", "the same picture again", "one more time", "another try", "try again",
+           "repeat the picture", "draw exactly that again", "let me see it once more",
+           "keep everything", "keep it", "it can stay like this", "everything stays as it is",
+           "don't touch anything", "leave it", "no changes", "i like it so, do not change it",
+           "do nothing", "let all of it be as it is", "stay with this one")  # fmt: skip
 
 
 # ---------------------------------------------------------------- questions
@@ -271,4 +278,16 @@ def redrawn_sample(rng: random.Random, split: str = "train") -> Sample:
         now = next(step.scene for step in reversed(steps) if step.scene is not None)
         steps.append(edit_step(rng, now, split) if rng.random() < 0.6 else ask_step(rng, now))
     steps.append(picture_step(rng, split, rng.choice((1, 2, 2, 3, 3, 3)), True))
+    return ended(rng, steps, [len(steps) - 1])
+
+
+def kept_sample(rng: random.Random, split: str = "train") -> Sample:
+    """The newest picture is to be drawn once more, or to stay as it is."""
+    steps = [picture_step(rng, split, None, False)]
+    while rng.random() < 0.55 and len(steps) < 4:
+        now = next(step.scene for step in reversed(steps) if step.scene is not None)
+        steps.append(edit_step(rng, now, split) if rng.random() < 0.6 else ask_step(rng, now))
+    now = next(step.scene for step in reversed(steps) if step.scene is not None)
+    words = as_typed(rng, politely(rng, rng.choice(rng.choice((KEEPING, STAYING)))))
+    steps.append(Step("edit", say(words), drawing("", now), now))
     return ended(rng, steps, [len(steps) - 1])

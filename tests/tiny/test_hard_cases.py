@@ -18,6 +18,7 @@ from small_world.hard_cases import (
     emptied_sample,
     hard_question,
     hard_question_sample,
+    kept_sample,
     of_another_world,
     one_color_scene,
     place_edit,
@@ -133,7 +134,9 @@ def test_an_edit_of_place_moves_brings_or_takes_away_and_its_source_is_known():
     assert forms == {"edit", "dialogue", "edit_plan"}
 
 
-@pytest.mark.parametrize("make", [emptied_sample, redrawn_sample, hard_question_sample])
+@pytest.mark.parametrize(
+    "make", [emptied_sample, redrawn_sample, kept_sample, hard_question_sample]
+)
 def test_hard_samples_can_be_read_and_mark_every_picture(make):
     rng = random.Random(4)
     anew = 0
@@ -147,7 +150,16 @@ def test_hard_samples_can_be_read_and_mark_every_picture(make):
         if sample.anew:
             places = query_places(sequence, 0)
             assert places.touched.tolist() == [len(sequence.ids) - 1] * 9
-    assert (anew > 10) == (make is not hard_question_sample)
+    assert (anew > 10) == (make in (emptied_sample, redrawn_sample))
+
+
+def test_a_picture_that_is_kept_is_asked_for_as_it_is():
+    rng = random.Random(12)
+    for _ in range(60):
+        sample = kept_sample(rng)
+        *_, last = [s.scene for s in sample.segments if isinstance(s, (Shown, Drawn))]
+        before = [s.scene for s in sample.segments if isinstance(s, Shown)]
+        assert last == before[-1]
 
 
 def test_a_cleared_picture_keeps_nothing_but_its_background():
