@@ -28,6 +28,8 @@ LINES = (
     ("row", 0, "top row"), ("row", 1, "middle row"), ("row", 2, "bottom row"),
     ("col", 0, "left column"), ("col", 1, "middle column"), ("col", 2, "right column"),
 )  # fmt: skip
+AT_SIDE = {"top row": "at the top", "bottom row": "at the bottom",
+           "left column": "on the left", "right column": "on the right"}  # fmt: skip
 NOUNS = ("one", "one", "thing", "object", "shape")
 MANY = ("things", "objects", "shapes", "ones")
 
@@ -123,7 +125,8 @@ def every_one(shape: str) -> list[str]:
 
 
 def whatever_is(look: str) -> list[str]:
-    words = ("everything", "anything", "whatever is", "everything that is", "everything that's")
+    words = ("everything", "anything", "whatever is", "everything that is", "everything that's",
+             "whatever's", "all that is", "everything which is")  # fmt: skip
     return [f"{word} {look}" for word in words]
 
 
@@ -135,7 +138,9 @@ def whatever_is_not(word: str) -> list[str]:
 
 def in_line(line: str) -> list[str]:
     words = ("everything in the", "the ones in the", "whatever is in the", "all in the")
-    return [f"{word} {line}" for word in words]
+    side = AT_SIDE.get(line)
+    at = ("everything", "the ones", "the things", "all the things", "whatever is")
+    return [f"{word} {line}" for word in words] + [f"{word} {side}" for word in at if side]
 
 
 def in_lines(scene: Scene) -> list[tuple[list[str], list[Object]]]:
@@ -165,6 +170,9 @@ def several(rng: random.Random, scene: Scene) -> tuple[str, list[Object]] | None
     found = groups(scene)
     if not found:
         return None
+    if len(scene.objects) == 3 and rng.random() < 0.2:
+        pair = rng.sample(scene.objects, 2)
+        return " and ".join(called(rng, scene, thing) for thing in pair), pair
     names, things = rng.choice(found[1:] if found[1:] and rng.random() < 0.75 else found)
     return rng.choice(names), things
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from small_world.called import called
 from small_world.edits import STEPS, Edit, free_cells
-from small_world.language import with_article
+from small_world.language import plural, with_article
 from small_world.layout import USUAL
 from small_world.phrases import phrase
+from small_world.placed_captions import CORNERS
 from small_world.questions import cell_of
 from small_world.wordings import RELATIONS_SAID, color_word, size_word, spot
 from small_world.world import Object, Scene, sample_object
@@ -99,8 +100,22 @@ def between(rng: random.Random, scene: Scene) -> Edit | None:
     return added(scene, text, new, clauses=((cell_of(new), words["thing"]),))
 
 
+def add_corners(rng: random.Random, scene: Scene) -> Edit | None:
+    """ "two small red stars, one in each of the bottom corners"."""
+    side = rng.choice(tuple(CORNERS))
+    if len(scene.objects) != 1 or any(cell not in free_cells(scene) for cell in CORNERS[side]):
+        return None
+    first, second = (sample_object(rng, cell) for cell in CORNERS[side])
+    second = replace(first, row=second.row, col=second.col)
+    look = f"{size_word(rng, first.size)} {color_word(rng, first.color)} {plural(first.shape)}"
+    text, _ = phrase(rng, "edits", "add_corners", things=f"two {look}", corners=f"{side} corner")
+    return added(
+        scene, text, first, second, clauses=((cell_of(first), look), (cell_of(second), look))
+    )
+
+
 ADDS: dict[Callable[[random.Random, Scene], Edit | None], float] = {
-    add_beside: 6, add_same_color: 2, copy: 3, add_two: 3, between: 1,
+    add_beside: 6, add_same_color: 2, copy: 3, add_two: 3, between: 1, add_corners: 1,
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
+from small_world.arranged_captions import ARRANGED
 from small_world.free_captions import Named
 from small_world.joined_captions import joined_caption, with_looks
 from small_world.language import (
@@ -198,6 +199,8 @@ FORMS: dict[Callable[[random.Random, Scene], Said | None], tuple[int, ...]] = {
     anchored: (2,), same_too: (2,), line_of_three: (3,), each_corner: (2,),
 }  # fmt: skip
 WEIGHTS = (4, 6, 4, 8, 8, 3, 2, 3, 2, 3, 2.5, 2, 4, 4, 3, 5, 2, 2, 1.5)
+FORMS |= {form: (count,) for form, (count, _) in ARRANGED.items()}
+WEIGHTS += tuple(weight for _, weight in ARRANGED.values())
 
 
 def framed(rng: random.Random, text: str) -> str:

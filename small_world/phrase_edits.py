@@ -220,7 +220,7 @@ OF_ONE: dict[Callable[[random.Random, Scene, Object, str], Edit | None], float] 
 }  # fmt: skip
 OF_SCENE: dict[Callable[[random.Random, Scene], Edit | None], float] = {
     add: 5, beside: 11, set_background: 2, change_all: 4, recolor_two: 6, same_color: 8, swap: 7,
-    only: 6, clear: 0.5, keep: 0.7, politely: 1, one_add: 6, one_like: 4,
+    only: 7, clear: 0.5, keep: 0.7, politely: 1, one_add: 6, one_like: 5,
 }  # fmt: skip
 OF_NOTHING = {add: 3, set_background: 2, keep: 0.3}
 

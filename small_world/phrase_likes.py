@@ -8,6 +8,7 @@ from small_world.called import called
 from small_world.edits import Edit, change, free_cells
 from small_world.group_edits import changed
 from small_world.language import plural
+from small_world.phrase_moves import move_across, shift_all
 from small_world.phrases import phrase
 from small_world.questions import cell_of
 from small_world.wordings import color_word
@@ -97,7 +98,7 @@ def move_between(rng: random.Random, scene: Scene) -> Edit | None:
 
 
 LIKES: dict[Callable[[random.Random, Scene], Edit | None], float] = {
-    all_but: 5, same_trait: 2, two_steps: 0.7, move_between: 0.3,
+    all_but: 5, same_trait: 2, two_steps: 0.7, move_between: 0.3, move_across: 1.5, shift_all: 1,
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from small_world.called import called
 from small_world.comparisons import alike
 from small_world.language import NUMBERS, describe, look_words, plural, with_article
 from small_world.names import references
+from small_world.phrase_choices import CHOICES, in_a_line
 from small_world.phrase_orders import likened_scene
 from small_world.phrases import phrase
 from small_world.questions import Question, cell_of, fitting, reply, yes_no, yes_no_of_cell
@@ -23,6 +24,7 @@ from small_world.world import (
     Object,
     Scene,
     relations,
+    split_of,
 )
 
 SIZE_HINTS = ("big", "small", "large", "little", "tin")
@@ -247,7 +249,7 @@ def listed(rng: random.Random, scene: Scene) -> Question:
 OF_ONE = (color, color, color, size, place, place)
 OF_SCENE: dict[Callable[[random.Random, Scene], Question | None], float] = {
     shape: 3, bigger: 4, count: 9, there: 4, at: 2, pair: 13, setting: 3, anything: 1, listed: 3,
-    extreme: 4, beside_it: 6, of_all: 5, of_the_one: 3,
+    extreme: 4, beside_it: 6, of_all: 5, of_the_one: 3, **CHOICES,
 }  # fmt: skip
 OF_NOTHING = (count, there, setting, setting, anything, listed)
 
@@ -278,6 +280,9 @@ def phrase_question(rng: random.Random, scene: Scene) -> Question:
 def phrase_question_sample(rng: random.Random, split: str = "train") -> Sample:
     """One to three questions about a picture; the later ones bring none."""
     scene = likened_scene(rng, split, 3 if rng.random() < 0.4 else None)  # three are hard to count
+    if len(scene.objects) == 3 and rng.random() < 0.15:
+        lined = in_a_line(rng, scene)
+        scene = lined if split in ("any", split_of(lined)) else scene
     turns: list[Turn] = []
     if rng.random() < 0.07:
         scene = Scene(rng.choice(tuple(BACKGROUNDS)), ())

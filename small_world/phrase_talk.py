@@ -8,15 +8,15 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from small_world.called import called
-from small_world.conversations import ABLE, HELLO, KNOWN, SELF, Step, drawing, ended, refusal, say
+from small_world.conversations import Step, drawing, ended, say
 from small_world.edits import STEPS, Edit, free_cells
-from small_world.free_captions import unknown_thing
 from small_world.group_edits import TRIES, changed
 from small_world.language import with_article
 from small_world.layout import USUAL
 from small_world.leaning import edit_of, meant_by_it, start
 from small_world.phrase_adds import look_said
 from small_world.phrase_captions import phrase_caption
+from small_world.phrase_chat import chat_step, unknown_step
 from small_world.phrase_edits import NEXT_CELL, about, bare_place, other_size
 from small_world.phrase_history import (
     PhraseTalk,
@@ -35,19 +35,9 @@ from small_world.phrase_questions import phrase_question
 from small_world.phrase_several import same_change
 from small_world.phrases import phrase
 from small_world.questions import reply
-from small_world.samples import Sample, assistant
+from small_world.samples import Sample
 from small_world.wordings import OF_IT, RELATIONS_SAID, as_typed, color_word, spot
 from small_world.world import COLORS, SHAPES, SIZES, Object, Scene, sample_object, split_of
-
-ANSWERS = {
-    "hello": HELLO,
-    "self": SELF,
-    "able": ABLE,
-    "shapes": f"{KNOWN}.",
-    "colors": "red, green, blue, yellow, orange, purple, pink and brown.",
-    "thanks": "you are welcome!",
-    "unclear": "please tell me what to draw.",
-}
 
 
 def recolor_it(rng: random.Random, talk: PhraseTalk) -> Edit:
@@ -275,6 +265,15 @@ def undo_step(rng: random.Random, talk: PhraseTalk) -> Step:
     return Step("undo", say(as_typed(rng, text)), drawing("", before), before)
 
 
+def undo_first_step(rng: random.Random, talk: PhraseTalk) -> Step:
+    """Before the first picture there was nothing."""
+    empty = talk.scene.with_objects(())
+    start(talk, empty)
+    talk.last, talk.undone = None, False
+    said = say(as_typed(rng, follow(rng, "undo")))
+    return Step("undo", said, drawing("", empty), empty, anew=True)
+
+
 def draw_step(rng: random.Random, talk: PhraseTalk, split: str) -> Step:
     """A picture; where there is one, it is said that this is another one."""
     caption = phrase_caption(rng, split)
@@ -299,19 +298,6 @@ def ask_step(rng: random.Random, talk: PhraseTalk) -> Step:
     return Step("ask", say(question.text), reply(question))
 
 
-def chat_step(rng: random.Random) -> Step:
-    kind = rng.choice(tuple(ANSWERS))
-    text = phrase(rng, "talk", kind)[0]
-    return Step("chat", say(as_typed(rng, text)), assistant(ANSWERS[kind]))
-
-
-def unknown_step(rng: random.Random) -> Step:
-    thing = unknown_thing(rng)
-    text = phrase(rng, "talk", "unknown", noun=thing)[0]
-    noun = with_article(thing.split(" ")[-1])
-    return Step("chat", say(as_typed(rng, text)), assistant(refusal(noun)))
-
-
 def phrase_steps(rng: random.Random, split: str, length: int) -> list[Step]:
     talk, steps = PhraseTalk([], None), []
     weights = {"edit": 5.0, "ask": 2.2, "draw": 0.6, "undo": 2.2, "chat": 0.6, "unknown": 0.5}
@@ -329,6 +315,8 @@ def phrase_steps(rng: random.Random, split: str, length: int) -> list[Step]:
             steps.append(edit_step(rng, talk, split))
         elif len(talk.scenes) > 1:
             steps.append(undo_step(rng, talk))
+        elif talk.scene.objects and rng.random() < 0.3:
+            steps.append(undo_first_step(rng, talk))
     return steps
 
 

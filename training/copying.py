@@ -17,7 +17,7 @@ PHRASE = re.compile(
     rf"({'|'.join((*SHAPES, *THINGS))}) ({'|'.join(PLACE_PHRASES)})"
 )
 GROUPS = (1, 2, 3, 4)  # size, colour (of a thing: None), shape, place
-REFUSED = re.compile(r", not an? (\w+)\.")  # what is not known is named as it was asked for
+REFUSED = re.compile(r", not (?:an? )?(\w+)\.")  # what is not known is named as it was asked for
 LIKE = 2  # so many of the four must agree
 
 
