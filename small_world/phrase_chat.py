@@ -1,4 +1,4 @@
-"""What is said in conversations that neither draws nor asks of a picture, in the phrase book's words.
+"""What is said in conversations beside the pictures, in the phrase book's words.
 
 For training alone.
 """

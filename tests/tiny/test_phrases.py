@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from small_world import phrase_captions, phrase_edits, phrase_orders, phrase_several, phrase_talk
+from small_world import (
+    phrase_captions,
+    phrase_chat,
+    phrase_choices,
+    phrase_edits,
+    phrase_orders,
+    phrase_several,
+    phrase_talk,
+)
 from small_world.called import called
 from small_world.edits import Edit
 from small_world.phrase_questions import phrase_question
@@ -22,6 +30,8 @@ MAKERS = (*phrase_edits.OF_SCENE, *phrase_several.OF_TWO)
 
 # kind -> slots that a template must have, and those that it may have
 IT, IT_COLOR, PAIR_SLOTS, NONE = ("it", ""), ("it color", ""), ("it other", ""), ("", "")
+TRAIT = ("trait", "")
+TWICE_SAID = ("adj_where", "pair_where", "sizes_told", "piecewise", "piecewise_two")
 SLOTS = {
     "edits": {
         "recolor": ("it color", "old"), "replace": ("it new", ""), "remove": IT,
@@ -44,6 +54,8 @@ SLOTS = {
         **dict.fromkeys(("all_but_grow", "all_but_shrink"), IT),
         "all_but_replace": ("it nouns", ""), "same_size": PAIR_SLOTS, "same_shape": PAIR_SLOTS,
         **dict.fromkeys(("far_up", "far_down", "far_left", "far_right"), IT),
+        "other_side": IT, "other_corner": IT, "shift_all": ("way", ""),
+        "add_corners": ("things corners", ""),
     },
     "follow": {
         **dict.fromkeys(("color", "not_color", "other_color", "back_color"), ("color", "")),
@@ -72,6 +84,12 @@ SLOTS = {
         "are_all": ("how", ""), "count_how": ("how", ""), "still": ("thing", ""),
         "left_of_it": ("relation it", ""),
         **dict.fromkeys(("where_alone", "color_alone", "size_alone", "higher", "lefter"), NONE),
+        "choose_of": ("it other more", ""), "choose_of_all": ("", "more most"),
+        **dict.fromkeys(("twice", "two_same", "all_same", "all_differ", "odd_one"), TRAIT),
+        "how_many_traits": ("traits", ""), "count_not": ("how", ""),
+        "count_not_shape": ("shape", ""), "between_them": PAIR_SLOTS,
+        "anything_color": ("color", ""), "which_color": ("color", ""),
+        "more_than": ("things others", ""), "in_line": ("line", ""), "same_as": ("it trait", ""),
     },
     "draw": {
         "one": ("", "size color shape"), "one_where": ("thing where", ""),
@@ -90,9 +108,24 @@ SLOTS = {
         "line_three": ("looks line", ""), "corner_each": ("look corners", ""),
         "ask": ("scene", ""), "fresh": ("scene", ""),
         "nothing": NONE,
+        "line_listed": ("thing thing2 thing3 line", "way"),
+        "line_adjs": ("shape line adj adj2 adj3", "way"),
+        "corner_pair": ("shape corners first adj second adj2", ""),
+        "pair_looks": ("shape shape2 size color", ""),
+        "pair_size": ("shape color shape2 color2 size", ""),
+        "trio_color": ("shape shape2 shape3 color", ""),
+        "trio_size": ("thing thing2 thing3 size", ""),
+        "many_colors": ("shape color color2 color3", ""), "two_colors": ("shape color color2", ""),
+        "respective": ("shape shape2 color color2", ""),
+        "sizes_told": ("shape color color2 size size2", ""),
+        "relation_after": ("thing thing2 name relation name2", ""),
+        "keyed": ("color size shape where", ""), "adj_order": ("color size shape where", ""),
+        "keyed_two": ("thing where thing2 where2 setting", ""),
+        "piecewise": ("shape color size where", ""),
+        "piecewise_two": ("shape color shape2 color2 name where", ""),
         **{f"nothing_{background}": NONE for background in BACKGROUNDS},
     },
-    "talk": {**dict.fromkeys(phrase_talk.ANSWERS, NONE), "unknown": ("noun", "")},
+    "talk": {**dict.fromkeys(phrase_chat.ANSWERS, NONE), "unknown": ("noun", "")},
 }  # fmt: skip
 
 
@@ -105,7 +138,7 @@ def test_every_template_has_the_slots_of_its_kind(topic):
             used = slots(template)
             assert needed <= used <= needed | allowed, (topic, kind, template)
             counts = {template.count(f"{{{slot}}}") for slot in used}
-            assert counts <= {1} or kind in ("adj_where", "pair_where"), template
+            assert counts <= {1} or kind in TWICE_SAID, (kind, template)
     moves = phrases("edits")["move"] if topic == "edits" else phrases("follow")["move"]
     assert all(len(slots(template) & {"where", "place"}) == 1 for template in moves)
 
@@ -289,3 +322,17 @@ def test_names_mean_one_object():
     said = {called(rng, twins, STAR) for _ in range(900)}
     assert {"the upper star", "the left one", "the bigger one"} <= said
     assert not said & {"the lower star", "the right one", "the smaller one", "the star"}
+
+
+def test_choices_are_answered_with_what_is_asked_for():
+    rng = random.Random(13)
+    scene = PAIR.with_objects((STAR, replace(STAR, row=1, col=1), replace(RING, row=2, col=2)))
+    for make in phrase_choices.CHOICES:
+        found = [make(rng, scene) for _ in range(40)]
+        assert any(found), make.__name__
+    middle = scene.objects[1]
+    assert phrase_choices.between_them(rng, scene).about == 3 * middle.row + middle.col
+    assert phrase_choices.odd_one(rng, scene).about == 8
+    assert phrase_choices.foremost(rng, [STAR, RING])[1] in (STAR, RING)
+    answers = {phrase_choices.how_many_traits(rng, scene).answer for _ in range(20)}
+    assert answers == {"two"}
