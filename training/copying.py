@@ -35,7 +35,8 @@ def copied_words(text: str, first: int, last: int) -> dict[int, int]:
     result: dict[int, int] = {}
     for match in REFUSED.finditer(text, first, last):
         begin = text.lower().rfind(match[1], 0, first)
-        result |= {match.start(1) + i: begin + i for i in range(len(match[1]))}
+        if begin >= 0:  # else it was mistyped
+            result |= {match.start(1) + i: begin + i for i in range(len(match[1]))}
     for match in PHRASE.finditer(text, first, last) if earlier else ():
         best = max(reversed(earlier), key=lambda other: likeness(match, other))
         alike = likeness(match, best)[0] >= LIKE
