@@ -24,7 +24,7 @@ ANSWERS = {
     "unclear": "please tell me what to draw.",
     "how_are_you": "i am fine, thank you!",
 }
-OTHER_COLORS = ("black", "white", "gray", "grey", "silver", "turquoise", "cyan", "magenta", "beige",
+OTHER_COLORS = ("black", "white", "gray", "silver", "turquoise", "cyan", "magenta", "beige",
                 "teal", "navy", "maroon", "transparent", "colorless", "bronze")  # fmt: skip
 COLOR_WISHES = ("draw a {color} {shape}", "a {color} {shape}", "{color} {shape}, please",
                 "make it {color}", "in {color}", "{color}", "can you make it {color}?",

@@ -70,7 +70,8 @@ def neighbor_targets(
 def repeated_targets(sample: Sample, tokens: Tokens) -> Iterator[AttentionTarget]:
     copied = {}
     for character, source in copied_characters(sample).items():
-        copied.setdefault(tokens.of[character], tokens.of[source])
+        if character in tokens.of and source in tokens.of:  # "grey" is read as "gray"
+            copied.setdefault(tokens.of[character], tokens.of[source])
     for token, source in copied.items():
         yield token - 1, source
 
