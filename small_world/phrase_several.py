@@ -69,6 +69,18 @@ def swap_colors(rng: random.Random, scene: Scene) -> Edit | None:
     return Edit("group", said(rng, "swap_colors", **words), scene, target, sources=sources)
 
 
+def swap_sizes(rng: random.Random, scene: Scene) -> Edit | None:
+    """The big one small and the small one big; of two, "they" need no names."""
+    a, b, words = pair(rng, scene)
+    if a.size == b.size:
+        return None
+    half = change(scene, a, replace(a, size=b.size))
+    target = change(half, b, replace(b, size=a.size))
+    if len(scene.objects) == 2 and rng.random() < 0.6:
+        return Edit("group", said(rng, "swap_two_sizes"), scene, target)
+    return Edit("group", said(rng, "swap_sizes", **words), scene, target)
+
+
 def swap_two(rng: random.Random, scene: Scene) -> Edit | None:
     if len(scene.objects) != 2:
         return None
@@ -188,7 +200,7 @@ def recolored_by_name(rng: random.Random, scene: Scene) -> Edit | None:
 
 
 OF_TWO: dict[Callable[[random.Random, Scene], Edit | None], float] = {
-    change_group: 12, swap_colors: 5, swap_two: 1, each: 6, three_wishes: 0.7, corrected: 4,
+    change_group: 12, swap_colors: 5, swap_sizes: 2.5, swap_two: 1, each: 6, three_wishes: 0.7, corrected: 4,
     meant_other: 3, instead: 1, all_of_it: 1.5, recolored_by_name: 0.5,
 }  # fmt: skip
 OF_ANY = {three_wishes: 2, corrected: 3, instead: 2.5, all_of_it: 1.5, recolored_by_name: 0.5}

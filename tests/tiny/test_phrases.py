@@ -55,7 +55,7 @@ SLOTS = {
         "all_but_replace": ("it nouns", ""), "same_size": PAIR_SLOTS, "same_shape": PAIR_SLOTS,
         **dict.fromkeys(("far_up", "far_down", "far_left", "far_right"), IT),
         "other_side": IT, "other_corner": IT, "shift_all": ("way", ""),
-        "add_corners": ("things corners", ""),
+        "add_corners": ("things corners", ""), "swap_sizes": PAIR_SLOTS, "swap_two_sizes": NONE,
     },
     "follow": {
         **dict.fromkeys(("color", "not_color", "other_color", "back_color"), ("color", "")),
