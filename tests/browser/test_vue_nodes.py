@@ -79,7 +79,7 @@ def test_the_chat_takes_the_room_that_the_node_has(keyboard: Keyboard) -> None:
 def test_the_wheel_scrolls_the_conversation(keyboard: Keyboard) -> None:
     page = keyboard.page
     keyboard.press("New")
-    for word in ("circle", "square", "star", "triangle", "heart"):
+    for word in ("circle", "square", "star", "triangle", "cross", "ring"):
         keyboard.say(f"a big red {word} in the center, on snow")
     page.wait_for_function(AT_END)
     zoom = page.evaluate("() => app.canvas.ds.scale")
