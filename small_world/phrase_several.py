@@ -59,12 +59,17 @@ def change_group(rng: random.Random, scene: Scene) -> Edit | None:
     return changed(scene, things, text, shape=shape)
 
 
+def exchanged(scene: Scene, a: Object, b: Object, trait: str) -> Scene:
+    """Each of the two with the other's colour or size."""
+    half = change(scene, a, replace(a, **{trait: getattr(b, trait)}))
+    return change(half, b, replace(b, **{trait: getattr(a, trait)}))
+
+
 def swap_colors(rng: random.Random, scene: Scene) -> Edit | None:
     a, b, words = pair(rng, scene)
     if a.color == b.color:
         return None
-    half = change(scene, a, replace(a, color=b.color))
-    target = change(half, b, replace(b, color=a.color))
+    target = exchanged(scene, a, b, "color")
     sources = ((cell_of(a), words["other"]), (cell_of(b), words["it"]))
     return Edit("group", said(rng, "swap_colors", **words), scene, target, sources=sources)
 
@@ -74,8 +79,7 @@ def swap_sizes(rng: random.Random, scene: Scene) -> Edit | None:
     a, b, words = pair(rng, scene)
     if a.size == b.size:
         return None
-    half = change(scene, a, replace(a, size=b.size))
-    target = change(half, b, replace(b, size=a.size))
+    target = exchanged(scene, a, b, "size")
     if len(scene.objects) == 2 and rng.random() < 0.6:
         return Edit("group", said(rng, "swap_two_sizes"), scene, target)
     return Edit("group", said(rng, "swap_sizes", **words), scene, target)

@@ -197,3 +197,11 @@ def test_the_drawings_of_a_talk_are_those_of_its_beginnings():
         assert single.drawn[0] == batch.drawn[number]
         for name in ("copied", "touched", "named", "settled", "changed"):
             assert torch.equal(getattr(single, name)[0], getattr(batch, name)[number]), name
+
+
+@pytest.mark.parametrize("said", ["make it blakc", "make it grey", "make it black"])
+def test_a_refused_word_is_copied_where_it_can_be(said):
+    color = "gray" if "grey" in said else "black"
+    turns = [user("{prompt}", said), assistant(f"i know red, not {color}.")]
+    targets = encode(dialogue_sample("converse", turns)).attention_targets["repeated"]
+    assert bool(targets) == (color in said)

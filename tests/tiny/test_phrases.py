@@ -11,6 +11,7 @@ from small_world import (
     phrase_chat,
     phrase_choices,
     phrase_edits,
+    phrase_moves,
     phrase_orders,
     phrase_several,
     phrase_talk,
@@ -333,6 +334,34 @@ def test_choices_are_answered_with_what_is_asked_for():
     middle = scene.objects[1]
     assert phrase_choices.between_them(rng, scene).about == 3 * middle.row + middle.col
     assert phrase_choices.odd_one(rng, scene).about == 8
-    assert phrase_choices.foremost(rng, [STAR, RING])[1] in (STAR, RING)
+    foremost = [phrase_choices.foremost(rng, [STAR, RING]) for _ in range(60)]
+    assert {more: thing.shape for (more, _), thing in foremost} == {
+        "bigger": "star", "larger": "star", "smaller": "ring", "higher up": "star",
+        "lower down": "ring", "further left": "star", "further right": "ring",
+    }  # fmt: skip
     answers = {phrase_choices.how_many_traits(rng, scene).answer for _ in range(20)}
     assert answers == {"two"}
+
+
+def test_moves_across_and_of_everything():
+    rng, alone = random.Random(14), Scene("fog", (STAR,))
+    found = {phrase_moves.move_across(rng, alone).target.objects[0].cell for _ in range(40)}
+    assert found == {(0, 2), (2, 2)}
+    pair = PAIR.with_objects((replace(STAR, row=1), replace(RING, row=2)))
+    found = {edit.target for _ in range(60) if (edit := phrase_moves.shift_all(rng, pair))}
+    up = pair.with_objects((STAR, replace(RING, row=1)))
+    right = pair.with_objects((replace(STAR, row=1, col=1), replace(RING, col=2)))
+    assert found == {up, right}
+
+
+def test_exchanged_sizes_leave_all_else():
+    edit = phrase_several.swap_sizes(random.Random(15), PAIR)
+    small, big = replace(STAR, size="small"), replace(RING, size="big")
+    assert edit.target == PAIR.with_objects((small, big))
+
+
+def test_undoing_the_first_picture_leaves_nothing():
+    talk = phrase_talk.PhraseTalk([PAIR], RING)
+    step = phrase_talk.undo_first_step(random.Random(16), talk)
+    assert step.scene == talk.scene == PAIR.with_objects(())
+    assert step.anew
