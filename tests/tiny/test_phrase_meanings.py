@@ -1,0 +1,112 @@
+"""What lines of the phrase book mean: in a talk, by name, of everything at once."""
+
+import random
+import re
+from dataclasses import replace
+
+from small_world import phrase_choices, phrase_moves, phrase_several, phrase_talk
+from small_world.called import called
+from small_world.edits import Edit
+from small_world.world import Object, Scene
+
+RING = Object("ring", "blue", "small", 2, 1)
+STAR = Object("star", "red", "big", 0, 0)
+PAIR = Scene("night", (STAR, RING))
+
+
+def test_it_is_what_the_talk_was_about():
+    rng, spoken = random.Random(6), set()
+    for _ in range(500):
+        talk = phrase_talk.PhraseTalk([PAIR], RING, rng.choice(("", "color")))
+        edit = phrase_talk.following(rng, talk, "any")
+        if re.search(r"\bother one\b", edit.instruction.lower()) and edit.kind == "lean":
+            spoken.add("other")
+            assert RING in edit.target.objects, edit.instruction
+    assert spoken == {"other"}
+    twins = Scene("day", (STAR, replace(STAR, col=2)))
+    assert phrase_talk.is_alike(twins, STAR)
+
+
+def test_the_same_change_is_of_one_trait_of_one_object():
+    green = replace(STAR, color="green")
+    recolored = Edit("recolor", "", PAIR, PAIR.with_objects((green, RING)))
+    assert phrase_several.same_change(recolored, RING).target.objects == (
+        STAR, replace(RING, color="green")
+    )  # fmt: skip
+    assert phrase_several.same_change(recolored, STAR) is None
+    both = Edit("group", "", PAIR, PAIR.with_objects((replace(green, size="small"), RING)))
+    assert phrase_several.same_change(both, RING) is None
+    removed = Edit("remove", "", PAIR, PAIR.with_objects((RING,)))
+    assert phrase_several.same_change(removed, RING).target.objects == (STAR,)
+    moved = Edit("move", "", PAIR, PAIR.with_objects((replace(STAR, col=2), RING)))
+    assert phrase_several.same_change(moved, RING) is None
+
+
+def test_meaning_the_other_undoes_the_first_change():
+    rng = random.Random(8)
+    green = PAIR.with_objects((replace(STAR, color="green"), RING))
+    talk = phrase_talk.PhraseTalk([PAIR, green], None, "color", Edit("recolor", "", PAIR, green))
+    edits = [phrase_talk.meant_other(rng, talk) for _ in range(40)]
+    targets = {edit.target for edit in edits if edit is not None}
+    assert targets == {PAIR.with_objects((STAR, replace(RING, color="green")))}
+    talk.it = None
+    added = phrase_talk.same_for(rng, talk)
+    assert {thing.color for thing in added.target.objects} == {"green"}
+
+
+def test_there_is_where_something_was():
+    rng = random.Random(9)
+    gone = PAIR.with_objects((RING,))
+    talk = phrase_talk.PhraseTalk([PAIR, gone], None, "", Edit("remove", "", PAIR, gone))
+    for _ in range(20):
+        edit = phrase_talk.put_there(rng, talk)
+        assert {thing.cell for thing in edit.target.objects} == {STAR.cell, RING.cell}
+
+
+def test_names_mean_one_object():
+    rng, twins = random.Random(10), PAIR.with_objects((STAR, replace(RING, shape="star")))
+    said = {called(rng, twins, STAR) for _ in range(900)}
+    assert {"the upper star", "the left one", "the bigger one"} <= said
+    assert not said & {"the lower star", "the right one", "the smaller one", "the star"}
+
+
+def test_choices_are_answered_with_what_is_asked_for():
+    rng = random.Random(13)
+    scene = PAIR.with_objects((STAR, replace(STAR, row=1, col=1), replace(RING, row=2, col=2)))
+    for make in phrase_choices.CHOICES:
+        found = [make(rng, scene) for _ in range(40)]
+        assert any(found), make.__name__
+    middle = scene.objects[1]
+    assert phrase_choices.between_them(rng, scene).about == 3 * middle.row + middle.col
+    assert phrase_choices.odd_one(rng, scene).about == 8
+    foremost = [phrase_choices.foremost(rng, [STAR, RING]) for _ in range(60)]
+    assert {more: thing.shape for (more, _), thing in foremost} == {
+        "bigger": "star", "larger": "star", "smaller": "ring", "higher up": "star",
+        "lower down": "ring", "further left": "star", "further right": "ring",
+    }  # fmt: skip
+    answers = {phrase_choices.how_many_traits(rng, scene).answer for _ in range(20)}
+    assert answers == {"two"}
+
+
+def test_moves_across_and_of_everything():
+    rng, alone = random.Random(14), Scene("fog", (STAR,))
+    found = {phrase_moves.move_across(rng, alone).target.objects[0].cell for _ in range(40)}
+    assert found == {(0, 2), (2, 2)}
+    pair = PAIR.with_objects((replace(STAR, row=1), replace(RING, row=2)))
+    found = {edit.target for _ in range(60) if (edit := phrase_moves.shift_all(rng, pair))}
+    up = pair.with_objects((STAR, replace(RING, row=1)))
+    right = pair.with_objects((replace(STAR, row=1, col=1), replace(RING, col=2)))
+    assert found == {up, right}
+
+
+def test_exchanged_sizes_leave_all_else():
+    edit = phrase_several.swap_sizes(random.Random(15), PAIR)
+    small, big = replace(STAR, size="small"), replace(RING, size="big")
+    assert edit.target == PAIR.with_objects((small, big))
+
+
+def test_undoing_the_first_picture_leaves_nothing():
+    talk = phrase_talk.PhraseTalk([PAIR], RING)
+    step = phrase_talk.undo_first_step(random.Random(16), talk)
+    assert step.scene == talk.scene == PAIR.with_objects(())
+    assert step.anew
