@@ -86,13 +86,13 @@ def line_adjs(rng: random.Random, scene: Scene) -> Said | None:
     """ "three stars in the left column: red, green and blue from top to bottom"."""
     if not differ(scene, "color"):
         return None
-    shape = scene.objects[0].shape
+    scene, kind, traits = of_one_kind(rng, scene)
     line, cells, way = along(rng)
     words = [color_word(rng, o.color) for o in scene.objects]
-    text, used = told(rng, "line_adjs", shape=shape, line=line, way=way, **slots(ADJECTIVES, words))
-    things = on_line(used, with_looks(scene, shape=shape).objects, cells)
+    text, used = told(rng, "line_adjs", shape=kind, line=line, way=way, **slots(ADJECTIVES, words))
+    things = on_line(used, scene.objects, cells)
     named = [
-        (o, here(ObjectWish(shape, o.color), o), word)
+        (o, here(ObjectWish(**{trait: getattr(o, trait) for trait in traits}), o), word)
         for o, word in zip(things, words, strict=True)
     ]
     return text, named, None, False
@@ -173,13 +173,22 @@ def trio_size(rng: random.Random, scene: Scene) -> Said | None:
     return by_word(text, scene.objects, words, ("shape", "color", "size"))
 
 
+def of_one_kind(rng: random.Random, scene: Scene) -> tuple[Scene, str, tuple[str, ...]]:
+    """All of one shape, and in one of three of one size; its word, and what that says."""
+    first = scene.objects[0]
+    if rng.random() < 0.65:
+        return with_looks(scene, shape=first.shape), first.shape, ("shape", "color")
+    scene = with_looks(scene, shape=first.shape, size=first.size)
+    return scene, f"{size_word(rng, first.size)} {first.shape}", ("shape", "color", "size")
+
+
 def colors_of_one_shape(rng: random.Random, scene: Scene, kind: str) -> Said | None:
     if not differ(scene, "color"):
         return None
-    scene = with_looks(scene, shape=scene.objects[0].shape)
+    scene, shape, traits = of_one_kind(rng, scene)
     words = [color_word(rng, o.color) for o in scene.objects]
-    text, _ = told(rng, kind, shape=scene.objects[0].shape, **slots(COLOR_SLOTS, words))
-    return by_word(text, scene.objects, words, ("shape", "color"))
+    text, _ = told(rng, kind, shape=shape, **slots(COLOR_SLOTS, words))
+    return by_word(text, scene.objects, words, traits)
 
 
 def two_colors(rng: random.Random, scene: Scene) -> Said | None:

@@ -280,9 +280,9 @@ MIX = {
     "group_edit": 24.0,
     "compared": 12.0,
     "leaning": 32.0,
-    "phrase_caption": 76.0,
-    "phrase_edit": 100.0,
-    "phrase_question": 36.0,
+    "phrase_caption": 90.0,
+    "phrase_edit": 130.0,
+    "phrase_question": 46.0,
     "phrase_talk": 100.0,
 }
 

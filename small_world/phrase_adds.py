@@ -114,8 +114,29 @@ def add_corners(rng: random.Random, scene: Scene) -> Edit | None:
     )
 
 
+def add_sides(rng: random.Random, scene: Scene) -> Edit | None:
+    """ "one small red ring on either side of the star", or above and below it."""
+    if len(scene.objects) != 1:
+        return None
+    (other,) = scene.objects
+    kind, (down, right) = rng.choice((("add_sides", (0, 1)), ("add_above_below", (1, 0))))
+    cells = [(other.row + way * down, other.col + way * right) for way in (-1, 1)]
+    if any(cell not in free_cells(scene) for cell in cells):
+        return None
+    first = sample_object(rng, cells[0])
+    second = replace(first, row=cells[1][0], col=cells[1][1])
+    look = f"{size_word(rng, first.size)} {color_word(rng, first.color)} "
+    words = {"look": look + first.shape, "looks": look + plural(first.shape)}
+    text, used = phrase(rng, "edits", kind, it=called(rng, scene, other), **words)
+    said = words["looks"] if "looks" in used else words["look"]
+    return added(
+        scene, text, first, second, clauses=tuple((cell_of(o), said) for o in (first, second))
+    )
+
+
 ADDS: dict[Callable[[random.Random, Scene], Edit | None], float] = {
     add_beside: 6, add_same_color: 2, copy: 3, add_two: 3, between: 1, add_corners: 1,
+    add_sides: 1.5,
 }  # fmt: skip
 
 

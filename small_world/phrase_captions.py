@@ -17,6 +17,7 @@ from small_world.language import (
     plural,
     settle,
 )
+from small_world.neighbor_captions import around, chain
 from small_world.phrase_looks import Said, in_order, look, said_place, several_looks
 from small_world.phrases import phrase
 from small_world.placed_captions import (
@@ -26,6 +27,7 @@ from small_world.placed_captions import (
     line_of_three,
     pair_placed,
     same_too,
+    stretch,
     three_placed,
     two_placed,
 )
@@ -130,6 +132,32 @@ def corrected(rng: random.Random, scene: Scene) -> Said | None:
     return text, [(thing, wish, words)], None, False
 
 
+def corrected_color(rng: random.Random, scene: Scene) -> Said | None:
+    """ "a green, no, sorry, orange ring"."""
+    (thing,) = scene.objects
+    wrong = color_word(rng, rng.choice([c for c in COLORS if c != thing.color]))
+    words = {"color": wrong, "color2": color_word(rng, thing.color), "shape": thing.shape}
+    text, _ = phrase(rng, "draw", "correct_adj", **words)
+    named: Named = [(thing, ObjectWish(thing.shape, thing.color), text.rstrip(".!?"))]
+    return text, named, None, False
+
+
+def corrected_later(rng: random.Random, scene: Scene) -> Said | None:
+    """ "a red square and a blue circle, wait, make the circle green"."""
+    found = several_looks(rng, scene)
+    if found is None or found[0][0].shape == found[1][0].shape:
+        return None
+    slots = {"thing": found[0][2], "thing2": found[1][2]}
+    number = rng.randrange(2)
+    old, wish, _ = found[number]
+    thing = replace(old, color=rng.choice([c for c in COLORS if c != old.color]))
+    slots |= {"name": old.shape, "color": color_word(rng, thing.color)}
+    text, _ = phrase(rng, "draw", "correct_later", **slots)
+    words = stretch(text, slots["name"], slots["color"])
+    found[number] = (thing, replace(wish, color=thing.color), words)
+    return text, found, None, False
+
+
 def not_size(rng: random.Random, scene: Scene) -> Said:
     (thing,) = scene.objects
     size = "big" if thing.size == "small" else "small"
@@ -197,8 +225,9 @@ FORMS: dict[Callable[[random.Random, Scene], Said | None], tuple[int, ...]] = {
     alike: (2, 2, 3), corrected: (1,), not_size: (1,), pair_color: (2,), twins_and: (3,),
     one_each: (2,), big_small: (2,), three_placed: (3,), adj_placed: (2,), pair_placed: (2,),
     anchored: (2,), same_too: (2,), line_of_three: (3,), each_corner: (2,),
+    corrected_color: (1,), corrected_later: (2,), chain: (3,), around: (3,),
 }  # fmt: skip
-WEIGHTS = (4, 6, 4, 8, 8, 3, 2, 3, 2, 3, 2.5, 2, 4, 4, 3, 5, 2, 2, 1.5)
+WEIGHTS = (4, 6, 4, 8, 13, 3, 2, 3, 2, 3, 2.5, 2, 9, 4, 3, 5, 2, 2, 1.5, 3, 3, 5, 5)
 FORMS |= {form: (count,) for form, (count, _) in ARRANGED.items()}
 WEIGHTS += tuple(weight for _, weight in ARRANGED.values())
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from small_world.called import LINES, called
+from small_world.called import AT_SIDE, LINES, called
 from small_world.language import NUMBERS, look_words, plural
 from small_world.phrases import phrase
 from small_world.questions import Question, cell_of, fitting, yes_no
@@ -117,6 +117,42 @@ def between_them(rng: random.Random, scene: Scene) -> Question | None:
     return None
 
 
+def between_color(rng: random.Random, scene: Scene) -> Question | None:
+    """The colour of what is between two others."""
+    found = between_them(rng, scene)
+    if found is None:
+        return None
+    middle = next(o for o in scene.objects if cell_of(o) == found.about)
+    names = [called(rng, scene, o) for o in scene.objects if o is not middle]
+    text = said(rng, "between_color", it=names[0], other=names[1])
+    return Question(text, middle.color, cell_of(middle))
+
+
+def only_not(rng: random.Random, scene: Scene) -> Question | None:
+    """ "which is the only one that is not red?"."""
+    trait = rng.choice(("color", "size"))
+    found = shared(scene, trait) if len(scene.objects) == 3 else None
+    if found is None or len(found[1]) != 2:
+        return None
+    (odd,) = [o for o in scene.objects if o not in found[1]]
+    return naming(said(rng, "only_not", how=found[0]), odd)
+
+
+def anything_size(rng: random.Random, scene: Scene) -> Question:
+    size = rng.choice(tuple(SIZES))
+    found = tuple(cell_of(o) for o in scene.objects if o.size == size)
+    return yes_no(said(rng, "anything_size", size=size), bool(found), counted=found)
+
+
+def count_line(rng: random.Random, scene: Scene) -> Question:
+    """How many are at the top, in the middle column, ..."""
+    axis, number, name = rng.choice(LINES)
+    found = tuple(cell_of(o) for o in scene.objects if getattr(o, axis) == number)
+    place = rng.choice((f"in the {name}", AT_SIDE.get(name, f"in the {name}")))
+    text = said(rng, "count_line", place=place)
+    return Question(text, NUMBERS[len(found)], counted=found)
+
+
 def two_same(rng: random.Random, scene: Scene) -> Question | None:
     trait = rng.choice(TRAITS)
     if len(scene.objects) < 2:
@@ -204,9 +240,10 @@ def same_as(rng: random.Random, scene: Scene) -> Question | None:
 
 
 CHOICES: dict[Callable[[random.Random, Scene], Question | None], float] = {
-    choose_of: 6, choose_of_all: 4, twice: 2, how_many_traits: 2.5, count_not: 2.5,
-    between_them: 4, two_same: 3, all_same: 3, all_differ: 1.5, anything_color: 3,
-    which_color: 2, more_than: 2.5, in_line: 2, odd_one: 1.5, same_as: 2.5,
+    choose_of: 6, choose_of_all: 4, twice: 2, how_many_traits: 5, count_not: 3,
+    between_them: 4, two_same: 5, all_same: 3, all_differ: 2, anything_color: 3,
+    which_color: 2, more_than: 5, in_line: 2, odd_one: 1.5, same_as: 2.5, between_color: 3,
+    only_not: 3, anything_size: 2.5, count_line: 4,
 }  # fmt: skip
 
 

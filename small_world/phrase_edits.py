@@ -10,6 +10,7 @@ from small_world.group_edits import changed
 from small_world.language import Names, with_article
 from small_world.layout import USUAL
 from small_world.phrase_adds import look_said, one_add
+from small_world.phrase_groups import one_group
 from small_world.phrase_likes import SIZE_KIND, one_like, to_edge
 from small_world.phrases import phrase
 from small_world.questions import cell_of
@@ -220,7 +221,7 @@ OF_ONE: dict[Callable[[random.Random, Scene, Object, str], Edit | None], float] 
 }  # fmt: skip
 OF_SCENE: dict[Callable[[random.Random, Scene], Edit | None], float] = {
     add: 5, beside: 11, set_background: 2, change_all: 4, recolor_two: 6, same_color: 8, swap: 7,
-    only: 7, clear: 0.5, keep: 0.7, politely: 1, one_add: 6, one_like: 5,
+    only: 7, clear: 0.5, keep: 0.7, politely: 1, one_add: 6, one_like: 8, one_group: 10,
 }  # fmt: skip
 OF_NOTHING = {add: 3, set_background: 2, keep: 0.3}
 

@@ -98,7 +98,7 @@ def move_between(rng: random.Random, scene: Scene) -> Edit | None:
 
 
 LIKES: dict[Callable[[random.Random, Scene], Edit | None], float] = {
-    all_but: 5, same_trait: 2, two_steps: 0.7, move_between: 0.3, move_across: 1.5, shift_all: 1,
+    all_but: 5, same_trait: 2, two_steps: 3, move_between: 3, move_across: 3, shift_all: 2,
 }  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def two_wishes(rng: random.Random, scene: Scene) -> Edit | None:
 
 def any_wish(rng: random.Random, scene: Scene) -> Edit | None:
     makers = (one_wish, two_wishes, several_wishes)
-    return rng.choices(makers, (5, 3.5, 4.5))[0](rng, scene)
+    return rng.choices(makers, (5, 4, 6))[0](rng, scene)
 
 
 def phrase_edit(rng: random.Random, scene: Scene, split: str = "any") -> Edit:

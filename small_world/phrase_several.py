@@ -204,7 +204,7 @@ def recolored_by_name(rng: random.Random, scene: Scene) -> Edit | None:
 
 
 OF_TWO: dict[Callable[[random.Random, Scene], Edit | None], float] = {
-    change_group: 12, swap_colors: 5, swap_sizes: 2.5, swap_two: 1, each: 6, three_wishes: 0.7,
+    change_group: 24, swap_colors: 5, swap_sizes: 2.5, swap_two: 1, each: 6, three_wishes: 1.5,
     corrected: 4, meant_other: 3, instead: 1, all_of_it: 1.5, recolored_by_name: 0.5,
 }  # fmt: skip
 OF_ANY = {three_wishes: 2, corrected: 3, instead: 2.5, all_of_it: 1.5, recolored_by_name: 0.5}

@@ -248,7 +248,7 @@ def undo_two_step(rng: random.Random, talk: PhraseTalk) -> Step:
 
 def undo_step(rng: random.Random, talk: PhraseTalk) -> Step:
     """The last change is taken back, perhaps by naming what was there."""
-    if can_undo_two(talk.scenes) and rng.random() < 0.2:
+    if can_undo_two(talk.scenes) and rng.random() < 0.35:
         return undo_two_step(rng, talk)
     before, now = talk.scenes[-2:]
     gone = [o for o in before.objects if o not in now.objects]

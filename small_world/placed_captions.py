@@ -11,7 +11,7 @@ from small_world.joined_captions import with_looks
 from small_world.language import ObjectWish, plural, with_article
 from small_world.phrase_looks import Said, in_order, several_looks
 from small_world.phrases import phrase
-from small_world.wordings import RELATIONS_SAID, color_word, size_word, spot
+from small_world.wordings import RELATIONS_SAID, color_word, place_words, size_word, spot
 from small_world.world import Object, Scene
 
 CORNERS = {"top": ((0, 0), (0, 2)), "bottom": ((2, 0), (2, 2)),
@@ -22,8 +22,34 @@ LINES = {
 }
 
 
+BARE_SIDES = {
+    ("row", 0): ("top", "up top", "top row"),
+    ("row", 2): ("bottom", "bottom row"),
+    ("col", 0): ("left", "left side", "left column", "in the left column"),
+    ("col", 2): ("right", "right side", "right column", "in the right column"),
+}
+
+
 def here(wish: ObjectWish, thing: Object) -> ObjectWish:
     return replace(wish, row=thing.row, col=thing.col)
+
+
+def side(rng: random.Random, wish: ObjectWish, thing: Object) -> tuple[ObjectWish, str] | None:
+    """ "on the left", "bottom", "left column": the row or the column of an object, if it is one."""
+    lines = [(line, at) for line, at in (("row", thing.row), ("col", thing.col)) if at != 1]
+    if not lines:
+        return None
+    line, at = rng.choice(lines)
+    words = rng.choice(BARE_SIDES[line, at])
+    if rng.random() < 0.5:
+        words = place_words(rng, **{"row": None, "col": None, line: at})
+    return replace(wish, **{line: at}), words
+
+
+def place_of(rng: random.Random, wish: ObjectWish, thing: Object) -> tuple[ObjectWish, str]:
+    """What is wished where, and the words for that: a cell, or now and then just a side."""
+    found = side(rng, wish, thing) if rng.random() < 0.45 else None
+    return found or (here(wish, thing), spot(rng, *thing.cell))
 
 
 def placed(rng: random.Random, scene: Scene, kind: str) -> Said | None:
@@ -33,8 +59,9 @@ def placed(rng: random.Random, scene: Scene, kind: str) -> Said | None:
         return None
     named, slots = [], {}
     for number, (thing, wish, words) in zip(("", "2", "3"), found, strict=False):
-        slots |= {f"thing{number}": words, f"where{number}": spot(rng, *thing.cell)}
-        named.append((thing, here(wish, thing), words))
+        wish, where = place_of(rng, wish, thing)
+        slots |= {f"thing{number}": words, f"where{number}": where}
+        named.append((thing, wish, words))
     text, _ = phrase(rng, "draw", kind, **slots)
     return text, in_order(text, named), None, False
 

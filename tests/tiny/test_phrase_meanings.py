@@ -4,7 +4,17 @@ import random
 import re
 from dataclasses import replace
 
-from small_world import phrase_choices, phrase_moves, phrase_several, phrase_talk
+from small_world import (
+    neighbor_captions,
+    phrase_adds,
+    phrase_captions,
+    phrase_choices,
+    phrase_groups,
+    phrase_moves,
+    phrase_several,
+    phrase_talk,
+    placed_captions,
+)
 from small_world.called import called
 from small_world.edits import Edit
 from small_world.world import Object, Scene
@@ -110,3 +120,98 @@ def test_undoing_the_first_picture_leaves_nothing():
     step = phrase_talk.undo_first_step(random.Random(16), talk)
     assert step.scene == talk.scene == PAIR.with_objects(())
     assert step.anew
+
+
+def test_recoloring_a_color_means_all_that_have_it():
+    scene = PAIR.with_objects(
+        (STAR, replace(RING, color="red"), replace(STAR, row=1, color="pink"))
+    )
+    for number in range(40):
+        edit = phrase_groups.recolor_color(random.Random(number), scene)
+        before = [o.color for o in scene.objects]
+        after = [o.color for o in edit.target.objects]
+        changed = {old: new for old, new in zip(before, after, strict=True) if old != new}
+        assert len(changed) == 1, edit.instruction
+        assert set(changed) & set(after) == set(), edit.instruction
+
+
+def test_all_but_one_take_on_both_looks():
+    for number in range(20):
+        edit = phrase_groups.all_but_looks(random.Random(number), PAIR)
+        if edit is not None:
+            (kept,) = set(edit.target.objects) & {STAR, RING}
+            (new,) = set(edit.target.objects) - {kept}
+            assert f" {new.size}" in f" {edit.instruction}"
+            assert new.cell in {STAR.cell, RING.cell} - {kept.cell}
+
+
+def test_a_group_moves_together_and_stays_inside():
+    assert phrase_groups.moved_by([STAR, RING], "up", 1) is None
+    moved = phrase_groups.moved_by([STAR, RING], "to the right", 1)
+    assert [o.cell for o in moved] == [(0, 1), (2, 2)]
+    assert phrase_groups.moved_by([STAR], "down", 2)[0].cell == (2, 0)
+
+
+def test_aside_is_one_cell_each_way():
+    cells = set()
+    for number in range(60):
+        edit = phrase_groups.step_aside(random.Random(number), Scene("fog", (STAR,)))
+        cells |= {o.cell for o in edit.target.objects} if edit else set()
+    assert cells == {(1, 1)}
+
+
+def test_both_sides_get_the_same():
+    alone = Scene("fog", (replace(STAR, row=1, col=1),))
+    for number in range(40):
+        edit = phrase_adds.add_sides(random.Random(number), alone)
+        first, second = (o for o in edit.target.objects if o.cell != (1, 1))
+        assert replace(first, row=second.row, col=second.col) == second
+        assert (first.row + second.row, first.col + second.col) == (2, 2)
+    assert phrase_adds.add_sides(random.Random(1), PAIR) is None
+
+
+def test_neighbors_stand_in_a_line_or_around_the_middle():
+    scene = PAIR.with_objects((STAR, RING, replace(STAR, shape="cross", row=1)))
+    for number in range(30):
+        text, named, _, _ = neighbor_captions.chain(random.Random(number), scene) or ("", [], 0, 0)
+        if named:
+            first, second, third = (o.cell for o, _, _ in named)
+            assert second == (1, 1)
+            assert (first[0] + third[0], first[1] + third[1]) == (2, 2)
+        text, named, _, _ = neighbor_captions.around(random.Random(number), scene) or ("", [], 0, 0)
+        assert not named or named[0][0].cell == (1, 1), text
+
+
+def test_sides_leave_the_rest_of_the_place_open():
+    found = set()
+    for number in range(80):
+        said = placed_captions.two_placed(random.Random(number), PAIR)
+        for thing, wish, _ in said[1] if said else ():
+            assert wish.row in (None, thing.row)
+            assert wish.col in (None, thing.col)
+            found.add((wish.row is None, wish.col is None))
+    assert found == {(False, False), (True, False), (False, True)}
+
+
+def test_a_color_that_is_corrected_counts_as_the_second():
+    pair = PAIR.with_objects((STAR, replace(RING, color="red")))
+    for number in range(40):
+        rng = random.Random(number)
+        said = phrase_captions.corrected_later(rng, pair)
+        for thing, wish, words in said[1] if said else ():
+            if thing.color != "red":
+                assert wish.color == thing.color
+                assert thing.shape in words
+                assert said[0].endswith(words) or words in said[0]
+
+
+def test_counts_in_a_line_and_the_only_other_one():
+    scene = PAIR.with_objects((STAR, replace(STAR, row=1, col=1), replace(RING, row=1, col=2)))
+    counted = {phrase_choices.count_line(random.Random(n), scene).answer for n in range(60)}
+    assert counted == {"zero", "one", "two"}
+    only = {phrase_choices.only_not(random.Random(n), scene).answer for n in range(20)}
+    assert only == {"a small blue ring"}
+    sized = {phrase_choices.anything_size(random.Random(n), PAIR).answer for n in range(9)}
+    assert sized == {"yes"}
+    lined = scene.with_objects((STAR, replace(RING, row=1, col=1), replace(STAR, row=2, col=2)))
+    assert phrase_choices.between_color(random.Random(1), lined).answer == "blue"
