@@ -29,7 +29,7 @@ from .scenes import (
 from .vision_encoder import FeatureTower, VisionEncoder, cell_heads, cell_loss
 
 SCHEDULE = Schedule(
-    steps=42200, lr=9e-4, batch=36, warmup=60, ema=0.97, flat=0.97, save_every=20, muon=True
+    steps=46000, lr=9e-4, batch=36, warmup=60, ema=0.97, flat=0.97, save_every=20, muon=True
 )
 if WIDE:
     SCHEDULE = replace(SCHEDULE, steps=2600, lr=9e-4, flat=0.5)
@@ -71,7 +71,7 @@ WIDE_MIX = {
     "riddle": 1.0,
     "talk": 0.3,
 }
-AGAIN_FROM = 41400  # a restored model goes on from here
+AGAIN_FROM = 45200  # a restored model goes on from here
 WEIGHTS = {"text": 1.0, "flow": 1.0, "regress": 1.0, "cells": 0.4, "seen": 0.3, "kept": 0.5}
 WEIGHTS |= {"copied": 0.15, "routed": 0.2, "described": 0.15, "meant": 0.15}
 WEIGHTS |= {
