@@ -7,11 +7,10 @@ from dataclasses import replace
 from small_world.called import called, several
 from small_world.edits import Edit, free_cells
 from small_world.group_edits import changed
+from small_world.phrase_moves import WAYS, moved_by
 from small_world.phrases import phrase
 from small_world.wordings import color_word
-from small_world.world import COLORS, SIZES, Object, Scene
-
-WAYS = {"up": (-1, 0), "down": (1, 0), "to the left": (0, -1), "to the right": (0, 1)}
+from small_world.world import COLORS, SIZES, Scene
 
 
 def recolor_color(rng: random.Random, scene: Scene) -> Edit:
@@ -34,14 +33,6 @@ def all_but_looks(rng: random.Random, scene: Scene) -> Edit | None:
     others = [o for o in scene.objects if o != kept]
     edit = changed(scene, others, text, color=color, size=size)
     return edit if edit.target != scene else None
-
-
-def moved_by(things: list[Object], way: str, cells: int) -> list[Object] | None:
-    """The things so many cells further; None where one would leave the picture."""
-    down, right = (cells * step for step in WAYS[way])
-    moved = [replace(o, row=o.row + down, col=o.col + right) for o in things]
-    inside = all(0 <= o.row <= 2 and 0 <= o.col <= 2 for o in moved)
-    return moved if inside else None
 
 
 def step_group(rng: random.Random, scene: Scene) -> Edit | None:

@@ -1,6 +1,7 @@
 """Moves across the picture, and of all that is in it. For training alone."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 from small_world.called import called
@@ -36,12 +37,19 @@ def move_across(rng: random.Random, scene: Scene) -> Edit | None:
     return Edit("move", text, scene, change(scene, old, replace(old, row=row, col=col)))
 
 
+def moved_by(things: Sequence[Object], way: str, cells: int) -> list[Object] | None:
+    """The things so many cells further; None where one would leave the picture."""
+    down, right = (cells * step for step in WAYS[way])
+    moved = [replace(o, row=o.row + down, col=o.col + right) for o in things]
+    inside = all(0 <= o.row <= LAST and 0 <= o.col <= LAST for o in moved)
+    return moved if inside else None
+
+
 def shift_all(rng: random.Random, scene: Scene) -> Edit | None:
     """ "everything one row down"."""
     way = rng.choice(tuple(WAYS))
-    down, right = WAYS[way]
-    moved = tuple(replace(o, row=o.row + down, col=o.col + right) for o in scene.objects)
-    if any(not (0 <= o.row <= LAST and 0 <= o.col <= LAST) for o in moved):
+    moved = moved_by(scene.objects, way, 1)
+    if moved is None:
         return None
     text, _ = phrase(rng, "edits", "shift_all", way=way)
-    return Edit("group", text, scene, scene.with_objects(moved))
+    return Edit("group", text, scene, scene.with_objects(tuple(moved)))

@@ -146,10 +146,10 @@ def test_all_but_one_take_on_both_looks():
 
 
 def test_a_group_moves_together_and_stays_inside():
-    assert phrase_groups.moved_by([STAR, RING], "up", 1) is None
-    moved = phrase_groups.moved_by([STAR, RING], "to the right", 1)
+    assert phrase_moves.moved_by([STAR, RING], "up", 1) is None
+    moved = phrase_moves.moved_by([STAR, RING], "to the right", 1)
     assert [o.cell for o in moved] == [(0, 1), (2, 2)]
-    assert phrase_groups.moved_by([STAR], "down", 2)[0].cell == (2, 0)
+    assert phrase_moves.moved_by([STAR], "down", 2)[0].cell == (2, 0)
 
 
 def test_aside_is_one_cell_each_way():
