@@ -136,13 +136,14 @@ def test_recoloring_a_color_means_all_that_have_it():
 
 
 def test_all_but_one_take_on_both_looks():
-    for number in range(20):
-        edit = phrase_groups.all_but_looks(random.Random(number), PAIR)
-        if edit is not None:
-            (kept,) = set(edit.target.objects) & {STAR, RING}
-            (new,) = set(edit.target.objects) - {kept}
-            assert f" {new.size}" in f" {edit.instruction}"
-            assert new.cell in {STAR.cell, RING.cell} - {kept.cell}
+    edits = [phrase_groups.all_but_looks(random.Random(number), PAIR) for number in range(20)]
+    found = [edit for edit in edits if edit is not None]
+    assert len(found) > 10
+    for edit in found:
+        (kept,) = set(edit.target.objects) & {STAR, RING}
+        (new,) = set(edit.target.objects) - {kept}
+        assert new.size in edit.instruction
+        assert new.cell in {STAR.cell, RING.cell} - {kept.cell}
 
 
 def test_a_group_moves_together_and_stays_inside():
@@ -172,14 +173,21 @@ def test_both_sides_get_the_same():
 
 def test_neighbors_stand_in_a_line_or_around_the_middle():
     scene = PAIR.with_objects((STAR, RING, replace(STAR, shape="cross", row=1)))
-    for number in range(30):
-        text, named, _, _ = neighbor_captions.chain(random.Random(number), scene) or ("", [], 0, 0)
-        if named:
-            first, second, third = (o.cell for o, _, _ in named)
-            assert second == (1, 1)
-            assert (first[0] + third[0], first[1] + third[1]) == (2, 2)
-        text, named, _, _ = neighbor_captions.around(random.Random(number), scene) or ("", [], 0, 0)
-        assert not named or named[0][0].cell == (1, 1), text
+    said = {
+        form: [form(random.Random(number), scene) for number in range(30)]
+        for form in (neighbor_captions.chain, neighbor_captions.around)
+    }
+    chains, rings = (
+        [[thing.cell for thing, _, _ in found[1]] for found in captions if found]
+        for captions in said.values()
+    )
+    assert min(len(chains), len(rings)) > 10
+    for first, second, third in chains:
+        assert second == (1, 1)
+        assert (first[0] + third[0], first[1] + third[1]) == (2, 2)
+    for first, *others in rings:
+        assert first == (1, 1)
+        assert all(abs(row - 1) + abs(col - 1) == 1 for row, col in others)
 
 
 def test_sides_leave_the_rest_of_the_place_open():
@@ -195,14 +203,16 @@ def test_sides_leave_the_rest_of_the_place_open():
 
 def test_a_color_that_is_corrected_counts_as_the_second():
     pair = PAIR.with_objects((STAR, replace(RING, color="red")))
+    found = 0
     for number in range(40):
-        rng = random.Random(number)
-        said = phrase_captions.corrected_later(rng, pair)
+        said = phrase_captions.corrected_later(random.Random(number), pair)
         for thing, wish, words in said[1] if said else ():
             if thing.color != "red":
+                found += 1
                 assert wish.color == thing.color
                 assert thing.shape in words
-                assert said[0].endswith(words) or words in said[0]
+                assert words in said[0]
+    assert found > 20
 
 
 def test_counts_in_a_line_and_the_only_other_one():
