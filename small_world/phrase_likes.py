@@ -8,7 +8,7 @@ from small_world.called import called
 from small_world.edits import Edit, change, free_cells
 from small_world.group_edits import changed
 from small_world.language import plural
-from small_world.phrase_moves import move_across, shift_all
+from small_world.phrase_moves import WAYS, move_across, moved_by, shift_all
 from small_world.phrases import phrase
 from small_world.questions import cell_of
 from small_world.wordings import color_word
@@ -20,7 +20,6 @@ EDGES = {
     "far_left": ("col", 0),
     "far_right": ("col", 2),
 }
-TWO_STEPS = {"up": (-2, 0), "down": (2, 0), "to the left": (0, -2), "to the right": (0, 2)}
 SIZE_KIND = {"big": "grow", "small": "shrink"}
 
 
@@ -74,13 +73,12 @@ def to_edge(rng: random.Random, scene: Scene, old: Object, it: str) -> Edit | No
 
 def two_steps(rng: random.Random, scene: Scene) -> Edit | None:
     """ "two cells to the right"."""
-    old = rng.choice(scene.objects)
-    way = rng.choice(tuple(TWO_STEPS))
-    row, col = old.row + TWO_STEPS[way][0], old.col + TWO_STEPS[way][1]
-    if (row, col) not in free_cells(scene):
+    old, way = rng.choice(scene.objects), rng.choice(tuple(WAYS))
+    moved = moved_by([old], way, 2)
+    if moved is None or moved[0].cell not in free_cells(scene):
         return None
     text, _ = phrase(rng, "edits", "two_steps", it=called(rng, scene, old), way=way)
-    return Edit("move", text, scene, change(scene, old, replace(old, row=row, col=col)))
+    return Edit("move", text, scene, change(scene, old, moved[0]))
 
 
 def move_between(rng: random.Random, scene: Scene) -> Edit | None:
